@@ -80,6 +80,7 @@ var (
 	// Of the shell, or of a line in authorized_keys.
 	theRest  = regexp.MustCompile(`(?:\s+(?:&&|\|\||\||>|;|#)\s|",\S* ssh-).*$`)
 	named    = regexp.MustCompile("`etcdpod ([a-z][^`]*)`")
+	inQuotes = regexp.MustCompile(`'[^']*'`)
 	configOf = regexp.MustCompile(`--config \S+`)
 	aFlag    = regexp.MustCompile(`--[a-z-]+`)
 	aWord    = regexp.MustCompile(`^[a-z][a-z-]*$`)
@@ -98,10 +99,21 @@ func commands(page string) []string {
 			continue
 		}
 		if found := typed.FindStringSubmatch(strings.TrimRight(code, "\n")); found != nil {
-			all = append(all, theRest.ReplaceAllString(found[1], ""))
+			together := inQuotes.ReplaceAllStringFunc(found[1], func(word string) string {
+				return strings.ReplaceAll(word, " ", heldTogether)
+			})
+			all = append(all, theRest.ReplaceAllString(together, ""))
 		}
 	}
 	return all
+}
+
+// heldTogether stands for a space in a word that is quoted for the shell.
+const heldTogether = "\x01"
+
+// unquoted is what the shell makes of a word.
+func unquoted(word string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(word, heldTogether, " "), "'", "")
 }
 
 // usage asks the program itself, on a node on which there is nothing.
@@ -114,7 +126,10 @@ func usage(t *testing.T, command string) (code int, output string) {
 	command = strings.Replace(command, "--nodes ", "--nodes "+host+",", 1)
 	command, _, _ = strings.Cut(command, " >") // where its output goes is the shell's business
 	command = configOf.ReplaceAllString(command, "--config "+configuration(t, strings.HasPrefix(command, "join")))
-	args := append([]string{"--root", root}, strings.Fields(command)...)
+	args := []string{"--root", root}
+	for word := range strings.FieldsSeq(command) {
+		args = append(args, unquoted(word))
+	}
 	if last := len(args) - 1; strings.HasPrefix(args[last], "/") && !strings.HasPrefix(args[last-1], "--") {
 		args[last] = root + args[last] // a file, which must be on that node
 	}

@@ -295,7 +295,8 @@ func TestWhoCarriesRunsOutKnowsNoWorkflow(t *testing.T) {
 }
 
 func TestWorkflowsImportEachOtherInOneOrder(t *testing.T) {
-	may := rooms{"apiserver": {"certs"}, "members": {"apiserver", "certs"}, "restore": {"backup"}}
+	may := rooms{"apiserver": {"certs"}, "members": {"apiserver", "certs"}, "restore": {"backup"},
+		"defrag": {"members"}}
 	code := built(t).short(t)
 	for _, room := range workflowRooms(t) {
 		for _, to := range code[room] {

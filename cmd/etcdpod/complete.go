@@ -151,7 +151,8 @@ func (s *session) known(c *cli.Context) known {
 			return s.fromRuns(c, func(r engine.RunSummary) []string { return []string{r.ID} })
 		case "restore argument", "verify argument":
 			return s.snapshots(c)
-		case "members move-leader argument", "members set-peer-url argument", "remove argument":
+		case "members move-leader argument", "members set-peer-url argument", "remove argument",
+			"defrag --nodes":
 			if n := s.quietly(c); n != nil {
 				return members.Names(c.Context, n.Look)
 			}

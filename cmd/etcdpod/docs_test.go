@@ -13,6 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/apiserver"
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/certs"
+	"github.com/etcdpod/etcdpod/phases/defrag"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/prune"
@@ -74,6 +75,7 @@ func results() []result {
 		{"members", members.Listing{}},
 		{"members move-leader", members.Move{}},
 		{"members set-peer-url", members.PeerChange{}},
+		{"defrag", defrag.Report{}},
 		{"prune", prune.Plan{}},
 		{"--dry-run of backup, restore, certs renew, certs generate-csr and apiserver set", engine.Plan{}},
 		{"--dry-run of a run on several nodes", engine.TogetherPlan{}},

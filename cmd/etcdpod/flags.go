@@ -57,7 +57,8 @@ func variableOf(flag string) string {
 		"lost", "give-up-writes", "rejoin", "csr-dir", "from", "no-spare", "with",
 		"config", "allow-experimental-api", "node-name", "apiserver-advertise-address",
 		"kubernetes-version", "image-repository", "cert-dir", "patches",
-		"etcd-servers", "all-members", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "another-cluster":
+		"etcd-servers", "all-members", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "another-cluster",
+		"when", "min-reclaim", "wait":
 		return ""
 	case "dir":
 		return "ETCDPOD_BACKUP_DIR"

@@ -80,7 +80,7 @@ func habits() map[string]string {
 		"endpoint", "hashkv", "alarm list", "health", "check"} {
 		all[word] = state
 	}
-	for _, word := range []string{"alarm disarm", "alarm", "defrag", "compact",
+	for _, word := range []string{"alarm disarm", "alarm", "compact",
 		"compaction", "get", "put", "del", "txn", "watch", "lease", "lock", "elect", "auth", "user",
 		"role", "check perf", "check datascale", "make-mirror", "downgrade"} {
 		all[word] = notOurs + "`etcdctl " + word + "` does"

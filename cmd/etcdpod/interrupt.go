@@ -14,6 +14,26 @@ import (
 // Ctrl-C, like SIGTERM, has three meanings: the first goes back, or past the commit point stops;
 // the second says where that is; only the third ends the program as it is. People type it twice.
 
+// outliving is a command without a run that has begun what nothing can stop: an interrupt has it
+// end after that, and a second one ends it at once.
+type outliving interface {
+	Interrupted() string // what the first one does; empty: nothing is under way
+	Left() string        // what the second one leaves; empty: nothing is under way
+}
+
+// goesOn says what an interrupt is to look at from now on.
+func (s *session) goesOn(under outliving) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	s.under = under
+}
+
+func (s *session) outliving() outliving {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	return s.under
+}
+
 // heed gives interrupts their meanings while a command runs. The third calls leave with the exit
 // code.
 func (s *session) heed(interrupts <-chan os.Signal, cancel context.CancelFunc, leave func(code int)) {
@@ -21,6 +41,12 @@ func (s *session) heed(interrupts <-chan os.Signal, cancel context.CancelFunc, l
 	s.tell(s.onFirst())
 	cancel()
 	<-interrupts
+	if under := s.outliving(); under != nil && under.Left() != "" {
+		s.hush()
+		s.tell("etcdpod: interrupted twice. " + under.Left())
+		leave(exitFailed)
+		return
+	}
 	s.tell(s.onSecond())
 	<-interrupts
 	leave(s.leaves())
@@ -41,6 +67,9 @@ func (s *session) ours() engine.RunSummary {
 }
 
 func (s *session) onFirst() string {
+	if under := s.outliving(); under != nil {
+		return under.Interrupted()
+	}
 	run := s.ours()
 	switch {
 	case run.ID == "":

@@ -16,6 +16,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/apiserver"
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/certs"
+	"github.com/etcdpod/etcdpod/phases/defrag"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/prune"
@@ -55,6 +56,7 @@ func documents() []document {
 		of("members", "What `members` writes", members.Listing{}),
 		of("members-move-leader", "What `members move-leader` writes", members.Move{}),
 		of("members-set-peer-url", "What `members set-peer-url` writes", members.PeerChange{}),
+		of("defrag", "What `defrag` writes", defrag.Report{}),
 		of("prune", "What `prune` writes", prune.Plan{}),
 		of("plan", "What --dry-run writes, for a run on one node", engine.Plan{}),
 		of("plan-nodes", "What --dry-run writes, for a run on several nodes, and always for `remove`",

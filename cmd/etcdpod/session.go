@@ -35,6 +35,7 @@ type session struct {
 	node  *phases.Node // once it is opened
 	runID string       // the id of the run that is carried out
 	shows display      // what happens now
+	under outliving    // what goes on whatever happens here; nil: nothing
 }
 
 func (s *session) app() *cli.App {

@@ -119,7 +119,7 @@ func resultOf(command string, args []string) (name string, streams bool) {
 		}
 		return "apiserver-show", false
 	case "backups", "verify", "runs", "prune", "version", "certs check",
-		"members", "members move-leader", "members set-peer-url":
+		"members", "members move-leader", "members set-peer-url", "defrag":
 		return strings.ReplaceAll(command, " ", "-"), false
 	case "runs show":
 		if has("--follow") || has("-f") {

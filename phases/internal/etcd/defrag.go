@@ -34,7 +34,7 @@ type Vitals struct {
 // nothing is under way in it.
 var ErrDown = errors.New("connection refused: nothing listens there")
 
-// vitalsTimeout bounds one question for them: a machine that writes much is slow to answer anything.
+// vitalsTimeout bounds one question for them: a machine that writes much is slow to answer.
 const vitalsTimeout = 5 * time.Second
 
 // VitalsOf asks a member for them at the URLs of its access, which are all its own, or else at

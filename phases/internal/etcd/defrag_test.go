@@ -96,7 +96,8 @@ func TestTheSizeAfterADefragmentationIsKnownBefore(t *testing.T) {
 			t.Run(name+", "+version, func(t *testing.T) {
 				s := newServer(t, "a").start(version, "--unsafe-no-fsync").await()
 				make(s)
-				written, err := s.client().v3.Snapshot(t.Context()) // it writes what is in memory alone
+				// It writes what is in memory alone.
+				written, err := s.client().v3.Snapshot(t.Context())
 				if err == nil {
 					_, err = io.Copy(io.Discard, written)
 				}
@@ -127,8 +128,8 @@ func TestAMemberSaysWhetherItIsDefragmented(t *testing.T) {
 	t.Parallel()
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
-			s := newServer(t, "a").start(version, append([]string{"--quota-backend-bytes", "33554432"}, unflushed...)...)
-			s.await()
+			s := newServer(t, "a")
+			s.start(version, append([]string{"--quota-backend-bytes", "33554432"}, unflushed...)...).await()
 			a, id := Access{Endpoints: []string{s.Endpoint}}, s.client().Status(t.Context())[0].MemberID
 			v, err := VitalsOf(t.Context(), a, id)
 			if err != nil || v != (Vitals{QuotaBytes: 32 << 20}) {

@@ -16,8 +16,8 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 )
 
-// peerTimeout bounds one question to a peer port, unless the access has a bound for each call: a member that does not serve its peers yet
-// accepts the connection, but does not answer.
+// peerTimeout bounds one question to a peer port, unless the access has a bound for each call: a
+// member that does not serve its peers yet accepts the connection, but does not answer.
 const peerTimeout = 2 * time.Second
 
 // mostPeer bounds an answer, in bytes.

@@ -128,7 +128,7 @@ func ofEtcd() []Kind {
 			"Start the other members; if they are lost for good, see the runbook for a lost quorum."},
 		{EtcdAlarm, Critical,
 			"etcd raised an alarm: with NOSPACE it takes no writes, with CORRUPT the members differ.",
-			"NOSPACE: make room, defragment, disarm. CORRUPT: back up each member first."},
+			"NOSPACE: make room, then `etcdpod defrag`, which disarms it. CORRUPT: back up each member first."},
 		{EtcdQuota, Warning,
 			"The data fills most of the quota; at 100 % etcd takes no more writes.",
 			"Delete what is not needed, or raise `--quota-backend-bytes`."},
