@@ -93,7 +93,7 @@ func read(args []string) (command string, asked bool) {
 			}
 			return word, asked
 		case "status", "backup", "backups", "verify", "restore", "init", "join", "readdress", "remove", "resume",
-			"rollback", "prune", "version":
+			"rollback", "prune", "version", "defrag":
 			return word, asked
 		}
 	}

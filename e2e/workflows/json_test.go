@@ -47,6 +47,7 @@ func TestEveryCommandWritesJSONAsItsSchemaSays(t *testing.T) {
 	hold("members", last("members"))
 	hold("members-set-peer-url", last("members", "set-peer-url", "cp1", n.PeerURL(), "--dry-run"))
 	hold("members-move-leader", last("members", "move-leader", "--dry-run"))
+	hold("defrag", last("defrag", "--dry-run"))
 	hold("plan", last("certs", "renew", "--dry-run"))
 	hold("run", last("certs", "renew", "--yes"))
 	hold("runs", last("runs"))

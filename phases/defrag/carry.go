@@ -36,6 +36,7 @@ func (d *Defrag) Carry(ctx context.Context, n *engine.Node) (err error) {
 		return err
 	}
 	err = d.turns(ctx, l)
+	d.Notes = []string{} // they were for the question
 	if disarming := d.disarm(context.WithoutCancel(ctx)); disarming != nil {
 		return errors.Join(err, disarming)
 	}

@@ -222,7 +222,7 @@ func alarms(t testing.TB, s *server) int {
 	return len(r.Alarms)
 }
 
-func TestACapturedClusterWritesAgain(t *testing.T) {
+func TestAClusterThatWasFullWritesAgain(t *testing.T) {
 	for _, version := range binaries.EtcdVersions() {
 		t.Run(version, func(t *testing.T) {
 			all := start(t, version, names, "--quota-backend-bytes", fmt.Sprint(16<<20))

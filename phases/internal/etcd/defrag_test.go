@@ -240,3 +240,39 @@ func TestOnlyTheAlarmOfSpaceIsDisarmed(t *testing.T) {
 		t.Errorf("%v, %v", left, err)
 	}
 }
+
+func TestAMemberWithTLSIsSeenAndDefragmented(t *testing.T) {
+	t.Parallel()
+	ours, theirs, later := newAuthority(t), newAuthority(t), time.Now().Add(time.Hour)
+	s := newServer(t, "a").startTLS(ours, "127.0.0.1", later)
+	a := Access{Endpoints: []string{s.Endpoint}, CA: ours.PEM}
+	a.Cert, a.Key = ours.leaf("127.0.0.1", later)
+	var id uint64
+	eventually(t, func() error {
+		c, err := Dial(t.Context(), a)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		st := c.Status(t.Context())[0]
+		id = st.MemberID
+		return st.Err
+	})
+	if err := <-Defragment(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		v, err := VitalsOf(t.Context(), a, id)
+		if err == nil && (v.Defrags != 1 || v.Defragmenting) {
+			err = fmt.Errorf("%+v", v)
+		}
+		return err
+	})
+	a.Cert, a.Key = theirs.leaf("127.0.0.1", later)
+	if _, err := VitalsOf(t.Context(), a, id); err == nil || errors.Is(err, ErrDown) {
+		t.Errorf("with another CA's certificate: %v", err)
+	}
+	if err := <-Defragment(t.Context(), a); err == nil || errors.As(err, new(*LostError)) {
+		t.Errorf("what was never asked is %v", err)
+	}
+}
