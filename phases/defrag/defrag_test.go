@@ -17,6 +17,7 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 	"github.com/etcdpod/etcdpod/phases"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
 
 var names = []string{"m1", "m2", "m3"}
@@ -163,9 +164,8 @@ func coordinatorKilled(t *testing.T, all []*server) {
 
 // twoCoordinators starts two at the same time, on machines that share nothing.
 func twoCoordinators(t *testing.T, all []*server) {
-	ended := make(chan error, 2)
-	for i := range 2 {
-		m := pod(t, all[i])
+	ended, one, other := make(chan error, 2), pod(t, all[0]), pod(t, all[1])
+	for _, m := range []*machine{one, other} {
 		go func() {
 			d, err := m.defragments(t.Context(), Options{})
 			if err == nil && d.Due() != 0 {
@@ -176,6 +176,35 @@ func twoCoordinators(t *testing.T, all []*server) {
 	}
 	if err := errors.Join(<-ended, <-ended); err != nil {
 		t.Fatal(err)
+	}
+	const waits = "another `etcdpod defrag` of this cluster has the lock"
+	if one.said(waits) == other.said(waits) {
+		t.Errorf("one waits for the other, and not: %q, %q", one.notes, other.notes)
+	}
+}
+
+func TestALockThatEndedIsTakenAgainBeforeTheNextTurn(t *testing.T) {
+	all := start(t, "3.5.35", []string{"m1"})
+	m := pod(t, all[0])
+	d, err := Plan(t.Context(), m.Look, Options{Wait: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, theirs := &lock{d: d}, &lock{d: d}
+	if err := errors.Join(mine.take(t.Context()), mine.sure(t.Context())); err != nil || !mine.held {
+		t.Fatal(err)
+	}
+	var refused *engine.RefusedError
+	if err := theirs.take(t.Context()); !errors.As(err, &refused) || theirs.held {
+		t.Errorf("both have it: %v", err)
+	}
+	mine.release(t.Context()) // as if it had ended, of which its owner hears nothing
+	mine.renewed = mine.renewed.Add(-mine.ttl)
+	if err := mine.sure(t.Context()); err != nil || !m.said("is taken again") {
+		t.Errorf("%v, %q", err, m.notes)
+	}
+	if err := theirs.take(t.Context()); !errors.As(err, &refused) {
+		t.Errorf("both have it: %v", err)
 	}
 }
 
@@ -264,7 +293,30 @@ func TestAClusterThatWasFullWritesAgain(t *testing.T) {
 			if err := all[1].fill("/b/", 10, 10); err != nil {
 				t.Errorf("it takes no writes: %v", err)
 			}
+			if version == binaries.EtcdVersions()[1] {
+				fullWithOneDown(t, all)
+			}
 		})
+	}
+}
+
+// fullWithOneDown has the others cured all the same, and the alarm stay: nobody knows how large the
+// one that is down is.
+func fullWithOneDown(t *testing.T, all []*server) {
+	_, err := pb.NewMaintenanceClient(all[0].v3().ActiveConnection()).Alarm(t.Context(),
+		&pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: 0xdead, Alarm: pb.AlarmType_NOSPACE})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all[2].kill()
+	d, err := pod(t, all[0]).defragments(t.Context(), Options{})
+	if err == nil || !strings.Contains(err.Error(), "m3 does not answer") || alarms(t, all[0]) != 1 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	for _, m := range d.Report.Members {
+		if want := map[bool]string{true: passedOver, false: defragmented}[m.Name == "m3"]; m.State != want {
+			t.Errorf("%+v", m)
+		}
 	}
 }
 
@@ -347,6 +399,11 @@ func TestALearnerIsPassedOver(t *testing.T) {
 	})
 }
 
+// tight is a disk that is nearly full.
+type tight struct{ node.Reader }
+
+func (tight) Free(string) (uint64, error) { return 1 << 20, nil }
+
 const manifest = `apiVersion: v1
 kind: Pod
 metadata: {name: etcd, namespace: kube-system}
@@ -391,11 +448,11 @@ func TestANodeKnowsItsOwnEntriesAndMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	node, err := phases.Open(phases.Config{Root: root})
+	here, err := phases.Open(phases.Config{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := Plan(t.Context(), node.Look, Options{})
+	d, err := Plan(t.Context(), here.Look, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -403,7 +460,14 @@ func TestANodeKnowsItsOwnEntriesAndMetrics(t *testing.T) {
 	if one.PredictedFrom != "entries" || one.State != due || len(d.Notes) != 0 {
 		t.Fatalf("%+v, %q", one, d.Notes)
 	}
-	if err := d.Carry(t.Context(), node.Engine()); err != nil {
+	roomy := here.Look.FS
+	here.Look.FS = tight{roomy}
+	if _, err := Plan(t.Context(), here.Look, Options{}); !errors.As(err, &refused) ||
+		!strings.Contains(err.Error(), "has 1.0 MiB free, and the new database needs") {
+		t.Errorf("without room: %v", err)
+	}
+	here.Look.FS = roomy
+	if err := d.Carry(t.Context(), here.Engine()); err != nil {
 		t.Fatal(err)
 	}
 	one = d.Report.Members[0]

@@ -3,6 +3,7 @@ package defrag
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -128,7 +129,7 @@ func (l *lock) release(ctx context.Context) {
 func (d *Defrag) through(ctx context.Context, busy int, do func(context.Context, *etcd.Client) error) error {
 	way, ok := d.c.Voter(busy)
 	if !ok {
-		return fmt.Errorf("no voter answers")
+		return errors.New("no voter answers")
 	}
 	return d.with(ctx, way, do)
 }
