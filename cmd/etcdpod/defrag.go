@@ -37,6 +37,8 @@ etcdpod defrag --endpoints https://10.0.0.11:2379 --cacert ca.crt --cert client.
 			&cli.StringFlag{Name: "when", Usage: "only members for which the rule `EXPR` is true"},
 			&cli.StringFlag{Name: "min-reclaim", Value: "0%", Usage: "only members that are expected to give back " +
 				"`SHARE`, such as 10% of their database or 200MiB"},
+			&cli.StringFlag{Name: "backup", Usage: "where this node has no etcd of its own, tell from the backup in " +
+				"`FILE` how large a database becomes"},
 			&cli.DurationFlag{Name: "wait", Value: defrag.DefaultWait, Usage: "wait so long for what is under way " +
 				"already, and for a member that does not come back, before giving up"},
 		},
@@ -54,6 +56,7 @@ func defragOptions(c *cli.Context) (o defrag.Options, err error) {
 	if o.MinReclaim, err = defrag.ParseReclaim(c.String("min-reclaim")); err != nil {
 		return o, err
 	}
+	o.Backup = c.String("backup")
 	if o.Wait = c.Duration("wait"); o.Wait <= 0 {
 		return o, &engine.UsageError{Reason: "--wait must be longer than nothing"}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -372,6 +373,44 @@ func TestWhoIsPassedOverAndWhatIsRefused(t *testing.T) {
 	}
 }
 
+// backup is a snapshot of a member's data.
+func (s *server) backup() string {
+	s.t.Helper()
+	file := filepath.Join(s.t.TempDir(), "backup.db")
+	text, err := s.v3().Snapshot(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	to, err := os.Create(file)
+	if err == nil {
+		_, err = io.Copy(to, text)
+	}
+	if err = errors.Join(err, to.Close()); err != nil {
+		s.t.Fatal(err)
+	}
+	return file
+}
+
+func TestABackupTellsHowLargeADatabaseBecomes(t *testing.T) {
+	all := start(t, "3.7.3", []string{"m1"})
+	enough(t, all[0])
+	file := all[0].backup()
+	d, err := pod(t, all[0]).defragments(t.Context(), Options{Backup: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := d.Report.Members[0]
+	if off := m.AfterBytes - m.PredictedBytes; m.PredictedFrom != "backup" || max(off, -off) > m.AfterBytes/10 {
+		t.Errorf("%+v", m)
+	}
+	if err := os.Truncate(file, 10000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Plan(t.Context(), pod(t, all[0]).Look, Options{Backup: file}); !engine.IsBadSnapshot(err) {
+		t.Errorf("of a damaged one: %v", err)
+	}
+}
+
 func TestALearnerIsPassedOver(t *testing.T) {
 	all := start(t, "3.6.16", []string{"m1"})
 	ports := claimed(t, 2)
@@ -479,7 +518,7 @@ func TestANodeKnowsItsOwnEntriesAndMetrics(t *testing.T) {
 func TestALongStallIsWarnedOf(t *testing.T) {
 	const size = 12 << 30
 	m := Member{Name: "cp1", SizeBytes: size, InUseBytes: size, State: due}
-	m.predict(0, 1)
+	m.predict(0, "", 1)
 	if m.StallSeconds < longStall || m.PredictedFrom != "in-use" {
 		t.Fatalf("%+v", m)
 	}
@@ -487,7 +526,7 @@ func TestALongStallIsWarnedOf(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 	m.SizeBytes, m.InUseBytes = 1<<30, 1<<30
-	if m.predict(0, 1); len(stalls([]Member{m})) != 0 {
+	if m.predict(0, "", 1); len(stalls([]Member{m})) != 0 {
 		t.Error("for a second")
 	}
 }

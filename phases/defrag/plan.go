@@ -15,6 +15,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -24,6 +25,7 @@ type Options struct {
 	When       *Rule    // nil: whatever their databases are like
 	MinReclaim Reclaim  // of a member that is defragmented
 	Nodes      []string // whose members are meant: their names, or the members'; none: all
+	Backup     string   // whose entries tell how large a database becomes, where no own one does
 	// How long something is waited for that somebody else has begun, or that does not end.
 	Wait time.Duration
 
@@ -44,6 +46,7 @@ type Defrag struct {
 	at   []int // the members' places in c
 
 	entries int64   // how large they make a database; 0: not known, -1: nobody has looked
+	from    string  // what that is from
 	pace    float64 // how long the last turn took, compared with what was predicted
 
 	mu    sync.Mutex
@@ -197,7 +200,14 @@ func floorOf(version string) string {
 // judge decides about each member whether its turn is to come.
 func (d *Defrag) judge(ctx context.Context) error {
 	if d.entries < 0 {
-		d.entries = d.c.sizeOfEntries(ctx)
+		d.entries, d.from = d.c.sizeOfEntries(ctx), "entries"
+		if d.entries == 0 && d.o.Backup != "" {
+			var err error
+			if d.entries, err = snapfile.Packed(ctx, d.o.Backup); err != nil {
+				return err
+			}
+			d.from = "backup"
+		}
 	}
 	d.Report.Members, d.at = []Member{}, nil
 	for i, e := range d.c.Members {
@@ -205,7 +215,7 @@ func (d *Defrag) judge(ctx context.Context) error {
 			InUseBytes: e.InUseBytes, APIServers: e.APIServers, State: passedOver}
 		if e.Answers {
 			m.QuotaBytes = d.c.quota(i)
-			m.predict(d.entries, d.pace)
+			m.predict(d.entries, d.from, d.pace)
 		}
 		reason, err := d.reason(ctx, i, &m)
 		if err != nil {

@@ -51,10 +51,10 @@ func (c *cluster) sizeOfEntries(ctx context.Context) int64 {
 const snapDir = "member/snap"
 
 // predict fills in what is expected of a member.
-func (m *Member) predict(entries int64, pace float64) {
+func (m *Member) predict(entries int64, from string, pace float64) {
 	m.PredictedBytes, m.PredictedFrom = m.InUseBytes, "in-use"
 	if entries > 0 {
-		m.PredictedBytes, m.PredictedFrom = entries, "entries"
+		m.PredictedBytes, m.PredictedFrom = entries, from
 	}
 	m.PredictedBytes = min(m.PredictedBytes, m.SizeBytes)
 	m.StallSeconds = stallOf(m.SizeBytes, m.PredictedBytes, pace)

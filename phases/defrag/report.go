@@ -29,9 +29,10 @@ type Member struct {
 	InUseBytes int64  `json:"inUseBytes,omitempty"`
 	QuotaBytes int64  `json:"quotaBytes,omitempty"` // etcd's own; left out if it has none
 	// How large it is expected to become, and what that is from: the entries in this node's own
-	// database, which all members have, or else what etcd says is in use, which is mostly too much.
+	// database, which all members have, or those in a backup, or else what etcd says is in use,
+	// which is mostly too much.
 	PredictedBytes int64  `json:"predictedBytes,omitempty"`
-	PredictedFrom  string `json:"predictedFrom,omitempty" values:"entries,in-use"`
+	PredictedFrom  string `json:"predictedFrom,omitempty" values:"entries,backup,in-use"`
 	// About how long its clients wait.
 	StallSeconds float64 `json:"stallSeconds,omitempty"`
 	// Who that is: the API servers that use it, as far as anything shows them.
