@@ -168,6 +168,9 @@ func TestCertsCheckSaysWhatIsWrong(t *testing.T) {
 			"certs renew --from DIR` installs the signed certificates"}},
 		{"few days left of the API server's", func() { n.swap("apiserver", "ca", in(10*24*time.Hour)) },
 			6, []string{"Next: run `kubeadm certs renew apiserver`"}},
+		{"the API server's is not for its address", func() {
+			n.swap("apiserver", "ca", func(c *x509.Certificate) { c.IPAddresses = nil })
+		}, 6, []string{"pki/apiserver.crt does not cover ", "create them again: `kubeadm init phase certs apiserver`"}},
 		{"an external CA", func() { must(t, os.Remove(n.Path(pkiDir+"etcd/ca.key"))) },
 			0, []string{"etcd-ca                yes"}},
 		{"health checks go without", func() {

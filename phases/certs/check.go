@@ -221,7 +221,7 @@ func (r *Report) next() string {
 		case slices.Contains(observe.KubeconfigNames(), c.Name):
 			return c.fix
 		case c.CAName != "": // kubeadm's, and not etcd's
-			return fmt.Sprintf("run `kubeadm certs renew %s`, then restart the API server", c.Name)
+			return c.kubeadmFix()
 		default:
 			return cmp.Or(c.fix, "see the first warning")
 		}

@@ -2,6 +2,7 @@ package certs
 
 import (
 	"crypto/tls"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -93,7 +94,8 @@ func kubeconfigCerts(n *observe.Node, u *certUses, clientCA string) []Certificat
 			continue
 		}
 		c := CertificateReport{Name: name, Path: file, CAName: u.authority("ca", clientCA)}
-		c.fix = kubeconfigFix(name, false)
+		now := n.Clock.Now().UTC()
+		c.fix = kubeconfigFix(n.Kubeconfig(file, clientCA, now), name, false)
 		for _, ca := range u.cas {
 			if ca.certFile == clientCA {
 				c.ExternallyManaged = !n.Exists(ca.keyFile)
@@ -105,13 +107,13 @@ func kubeconfigCerts(n *observe.Node, u *certUses, clientCA string) []Certificat
 			c.add(finding.CertificateUnreadable, "%v", err)
 		case leaf == nil: // a token, which only an API server can judge
 		default:
-			now := n.Clock.Now().UTC()
 			dated := about(name, file, leaf.Cert, now)
 			c.ExpirationDate, c.ResidualTime = dated.ExpirationDate, dated.ResidualTime
 			c.Problems, c.found = dated.Problems, dated.found
 			read, err := pki.Inspect(file, leaf.Cert, now)
 			_, unpaired := tls.X509KeyPair(leaf.Cert, leaf.Key)
-			fix := kubeconfigFix(name, err == nil && !read.Expired && unpaired == nil)
+			fix := kubeconfigFix(n.Kubeconfig(file, clientCA, now), name,
+				err == nil && !read.Expired && unpaired == nil)
 			c.note(leaf.Check(now))
 			c.fix = fix
 		}
@@ -123,7 +125,7 @@ func kubeconfigCerts(n *observe.Node, u *certUses, clientCA string) []Certificat
 // kubeconfigFix is how a kubeconfig of that name gets another certificate; good says that its own
 // one can be read, with its key, and has not expired. Without that the kubelet, once stopped, would
 // not start.
-func kubeconfigFix(name string, good bool) string {
+func kubeconfigFix(k *observe.Kubeconfig, name string, good bool) string {
 	another := "run `kubeadm kubeconfig user --org system:nodes --user system:node:NODE` on a control plane, and put " +
 		"its output into " + observe.KubeconfigPath(name)
 	switch {
@@ -133,12 +135,36 @@ func kubeconfigFix(name string, good bool) string {
 	case name == "kubelet.conf":
 		return "do not restart the kubelet yet, it would not start again: first " + another
 	}
+	fix := "run `kubeadm certs renew " + name + "`"
+	if k != nil && k.Fix != "" {
+		fix = k.Fix
+	}
 	switch name {
 	case "admin.conf", "super-admin.conf":
-		return "run `kubeadm certs renew " + name + "`"
+		return fix
 	}
-	return "run `kubeadm certs renew " + name + "`, then restart " + "kube-" + strings.TrimSuffix(name, ".conf") +
-		" (`crictl stop`)"
+	return fix + ", then restart " + "kube-" + strings.TrimSuffix(name, ".conf") + " (`crictl stop`)"
+}
+
+// kubeadmFix is how a certificate of kubeadm's that is none of etcd's gets right again. `kubeadm
+// certs renew` takes all but dates, key and CA from the old one: that is no help where the old one
+// is missing, or is for others.
+func (c CertificateReport) kubeadmFix() string {
+	had := func(codes ...finding.Code) bool {
+		return slices.ContainsFunc(c.found, func(f finding.Finding) bool { return slices.Contains(codes, f.Code) })
+	}
+	fix := fmt.Sprintf("run `kubeadm certs renew %s`", c.Name)
+	switch {
+	case c.ExternallyManaged:
+		fix = fmt.Sprintf("get another %s from its CA, whose key is not on this node", c.Path)
+	case had(finding.CertificateMissing, finding.CertificateUnreadable, finding.CertificateWrongNames,
+		finding.CertificateWrongUsage):
+		fix = fmt.Sprintf("move %s and %s away, as far as they exist, and create them again: `kubeadm init phase "+
+			"certs %s`, with the --config or the flags of the first time", c.Path, c.keyFile, c.Name)
+	case had(finding.CertificateNotYetValid):
+		fix = "check this node's clock; if it is correct, " + fix
+	}
+	return fix + ", then restart the API server (`crictl stop`)"
 }
 
 // kubeadmLeafUses adds the certificates of kubeadm's that are there although no manifest names
