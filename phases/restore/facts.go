@@ -40,7 +40,9 @@ type Facts struct {
 	Encryption    Encryption
 	EtcdServes    bool // with a quorum
 	APIReady      bool // of this node's API server
-	Written       Written
+	// Why no etcd runs here any more, where it is restored alone; nil: not known.
+	Departed *observe.Departure
+	Written  Written
 }
 
 // nodesBefore are the names of the registered nodes. They are unknown while etcd does not serve.

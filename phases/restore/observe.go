@@ -26,6 +26,9 @@ import (
 // observe gathers the facts of a restore. It proves the snapshot while everything still runs.
 func (o restorer) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
 	f, err := look(ctx, n, id)
+	if err == nil && f.Etcd == nil && f.EtcdError == nil && o.Shared == nil {
+		f.Departed = n.Departed(ctx, f.Manifests, true)
+	}
 	if err != nil || f.Etcd == nil {
 		return f, err
 	}

@@ -109,6 +109,10 @@ func (o restorer) checkPods(f *Facts) error {
 				"cannot determine whether %s runs etcd: %v", m.Path, m.Error)
 		}
 	}
+	if f.Departed != nil { // whoever rendered another manifest would begin a cluster of its own
+		return engine.Refuse("run it on a node whose etcd is a member; give this one in --nodes, too, if it has an "+
+			"API server", "no etcd runs on this node any more: %s", f.Departed)
+	}
 	if f.Etcd == nil && (o.Shared == nil || !observe.HasAPIServer(f.Facts)) {
 		return cmp.Or(f.CheckControlPlane(), engine.Refuse("etcdpod handles an etcd that the kubelet runs from a "+
 			"manifest (`kubeadm init phase etcd local` rewrites a lost one); use etcdutl for an etcd run by systemd",
