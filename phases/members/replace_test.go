@@ -47,6 +47,16 @@ func TestTheOldMemberIsWhereItCanBeReplaced(t *testing.T) {
 	}
 }
 
+// A member that serves cannot be taken over by its own machine: that is given in --with alone.
+func TestAMemberThatServesIsNotReplacedOnItsOwnMachine(t *testing.T) {
+	o := replacer{ReplaceOptions: ReplaceOptions{With: journal.Peer{Name: "cp3"}}, Removal: Removal{Name: "cp3"},
+		Alive: true}
+	crashtest.Refused(t, o.checkOld(), "cp3 still serves, on the machine in --with", "power it off")
+	if hint := engine.Hint(o.checkOld()); strings.Contains(hint, "add the node of cp3") {
+		t.Errorf("it sends to what is refused: %q", hint)
+	}
+}
+
 // fresh is the new machine cp4, as it finds the cluster of whose members the third has failed.
 func fresh(members string) *Facts {
 	f := &Facts{Facts: &observe.Facts{Node: "cp4"},

@@ -306,6 +306,10 @@ func (l replaceLooker) decide(
 // one that has failed and is set up on a node that stays.
 func (o replacer) checkOld() error {
 	switch {
+	case o.Alive && o.Node == "" && o.Name == o.With.Name:
+		return engine.Refuse("if that machine gets a new disk, power it off, install it again, and run the command "+
+			"again; otherwise give another machine as --with, and this one in --nodes",
+			"%s still serves, on the machine in --with", o.Name)
 	case o.Alive && o.Node == "":
 		return engine.Refuse(fmt.Sprintf("add the node of %s to --nodes; or, if it is to go at once, stop its etcd "+
 			"there, and run the command again", o.Name), "%s serves, on none of the nodes of this run", o.Name)
