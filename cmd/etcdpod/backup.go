@@ -65,7 +65,7 @@ func (s *session) backup(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("dry-run") {
-		return s.preview(c, backup.Workflow(options))
+		return s.preview(c, backup.Workflow(options), "")
 	}
 	spareMemory()
 	var made backup.Made

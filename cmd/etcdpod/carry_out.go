@@ -38,7 +38,7 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 		return err
 	}
 	if c.Bool("dry-run") {
-		return s.preview(c, change.workflow)
+		return s.preview(c, change.workflow, change.unchanged)
 	}
 	if err := s.mayAsk(c); err != nil {
 		return cmp.Or(s.lacking(c, change), err)

@@ -127,7 +127,7 @@ func (s *session) certsRequest(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("dry-run") {
-		return s.preview(c, certs.Request(options))
+		return s.preview(c, certs.Request(options), "")
 	}
 	var made certs.Requests
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {

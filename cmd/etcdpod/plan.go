@@ -81,26 +81,27 @@ func writeStakes(w io.Writer, st engine.Stakes, width int) {
 }
 
 // preview is --dry-run for a workflow.
-func (s *session) preview(c *cli.Context, w phases.Workflow) error {
-	return s.show(c, func(n *phases.Node) (engine.Plan, error) { return n.Preview(c.Context, w) })
-}
-
-// show prints a plan instead of carrying it out.
-func (s *session) show(c *cli.Context, planned func(*phases.Node) (engine.Plan, error)) error {
+//
+// unchanged is what is said where there is nothing to do; empty: there always is something.
+func (s *session) preview(c *cli.Context, w phases.Workflow, unchanged string) error {
 	var plan engine.Plan
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		plan, err = planned(n)
+		plan, err = n.Preview(c.Context, w)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return s.shown(c, plan)
+	return s.shown(c, plan, unchanged)
 }
 
-func (s *session) shown(c *cli.Context, plan engine.Plan) error {
+func (s *session) shown(c *cli.Context, plan engine.Plan, unchanged string) error {
 	return s.result(c, &plan, func(out io.Writer) {
 		writePlan(out, plan)
+		if unchanged != "" && plan.Empty() {
+			fmt.Fprintln(out, unchanged)
+			return
+		}
 		writeStakes(out, plan.Stakes, s.width())
 		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s does the above.\n", c.Command.Name)
 	})

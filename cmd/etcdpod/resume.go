@@ -112,7 +112,7 @@ func (s *session) previewOpen(c *cli.Context, back bool) error {
 		return err
 	}
 	if plan.Nodes[0].Node == "" {
-		return s.shown(c, plan.Nodes[0].Plan)
+		return s.shown(c, plan.Nodes[0].Plan, "")
 	}
 	return s.result(c, &plan, func(out io.Writer) {
 		writeTogether(out, plan, true, s.width())

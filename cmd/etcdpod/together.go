@@ -125,6 +125,10 @@ func (s *session) previewJoint(c *cli.Context, j joint) error {
 	}
 	return s.result(c, &plan, func(out io.Writer) {
 		writeTogether(out, plan, true, s.width())
+		if j.unchanged != "" && plan.Empty() {
+			fmt.Fprintf(out, "\n%s\n", j.unchanged)
+			return
+		}
 		writeStakes(out, plan.Stakes, s.width())
 		fmt.Fprintf(out, "\nNothing was changed. Without --dry-run, %s does the above, each phase on all "+
 			"nodes before the next.\n", c.Command.Name)
