@@ -49,6 +49,7 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 				return errNothingToDo
 			}
 			visibleIn(&plan)
+			s.yesTo(c, warned(plan))
 			return s.confirm(c, show, func(w io.Writer) {
 				if c.Bool("verbose") {
 					var b strings.Builder
@@ -90,6 +91,24 @@ func (s *session) lacking(c *cli.Context, change change) error {
 		_, err := n.Preview(c.Context, change.workflow)
 		return err
 	})
+}
+
+// yesTo has what planning found shown with the run, to who has said yes to whatever it may be.
+func (s *session) yesTo(c *cli.Context, found []engine.Finding) {
+	if !c.Bool("yes") {
+		return
+	}
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	s.unseen = found
+}
+
+// warned is what planning has found out that somebody should know or do something about.
+func warned(plan engine.Plan) (all []engine.Finding) {
+	for _, p := range plan.Phases {
+		all = append(all, p.Findings...)
+	}
+	return all
 }
 
 // confirm asks for a yes, unless it was given beforehand. It closes the display before asking.

@@ -36,7 +36,8 @@ etcdpod readdress --address 10.0.0.21`,
 				workflow: members.Readdress(members.ReaddressOptions{Address: c.String("address"),
 					WaitTimeout: c.Duration("wait-timeout")}),
 				said: "This node's etcd serves at its new address (run %s). The old manifests and certificates are " +
-					"kept until `etcdpod prune`.",
+					"kept until `etcdpod prune`. Where kubeadm's files still name the old address, change them: " +
+					"/usr/share/doc/etcdpod/docs/runbooks/change-an-address.md, step 6.",
 				unchanged: "Nothing to do: etcd and the list of members have this node's address already.",
 			})
 		},

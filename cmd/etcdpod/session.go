@@ -36,6 +36,8 @@ type session struct {
 	runID string       // the id of the run that is carried out
 	shows display      // what happens now
 	under outliving    // what goes on whatever happens here; nil: nothing
+	// What planning found, for who said yes beforehand and was shown no plan.
+	unseen []engine.Finding
 }
 
 func (s *session) app() *cli.App {
@@ -71,7 +73,9 @@ func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error)
 	show := s.display(c)
 	defer show.close()
 	config, err := s.config(c, func(e engine.Event) {
-		s.note(e)
+		for _, before := range s.note(e) {
+			show.event(before)
+		}
 		show.event(e)
 	})
 	if err != nil {
@@ -102,11 +106,22 @@ func (s *session) denied(c *cli.Context, err error) error {
 	return mustBeRoot(c, err.Error())
 }
 
-// note remembers which run an event is of.
-func (s *session) note(e engine.Event) {
+// note remembers which run an event is of, and returns what is to be shown before the first one of
+// a run.
+func (s *session) note(e engine.Event) (before []engine.Event) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	s.runID = cmp.Or(s.runID, e.Run)
+	if e.Run == "" {
+		return nil
+	}
+	for _, f := range s.unseen {
+		before = append(before, engine.Event{Time: e.Time, Run: e.Run, Node: cmp.Or(f.Node, e.Node),
+			State: engine.Noted, Message: f.Text, Code: f.Code, Severity: f.Severity, Subject: f.Subject,
+			Together: e.Together})
+	}
+	s.unseen = nil
+	return before
 }
 
 // mustBeRoot refuses to tell anything of a node that this user may not look at.

@@ -69,6 +69,11 @@ func (s *session) jointly(c *cli.Context, j joint) error {
 				return errNothingToDo
 			}
 			visibleIn(&plan)
+			found := slices.Clone(plan.Findings)
+			for _, n := range plan.Nodes {
+				found = append(found, warned(n.Plan)...)
+			}
+			s.yesTo(c, found)
 			err := s.confirm(c, show, func(w io.Writer) {
 				writeTogether(w, plan, c.Bool("verbose"), s.width())
 				writeStakes(w, plan.Stakes, s.width())

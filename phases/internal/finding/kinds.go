@@ -31,7 +31,8 @@ func Groups() []Group {
 		{"of the cluster", ofClusters()},
 		{"of certificates", ofCertificates()},
 		{"of backups", ofBackups()},
-		{"of plans: in a phase of `--dry-run`", ofPlans()},
+		{"of plans: in a phase of `--dry-run`; with `--yes` in events with the state `note`, before all others",
+			ofPlans()},
 		{"of runs that are carried out: in events with the state `note`", ofNotes()},
 	}
 }
