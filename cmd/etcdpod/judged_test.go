@@ -57,6 +57,8 @@ func TestWhatIsTypedWronglyIsToldWhatToType(t *testing.T) {
 			"that name, give ./list\n", exitUsage},
 		{"backup --keep 3 ls", "`etcdpod backups` lists the backups; for a file of that name, give ./ls", exitUsage},
 		{"backup create", "`etcdpod backup` takes a backup; for a file of that name, give ./create", exitUsage},
+		{"replace cp3 --with cp4= --yes", `--with "cp4=" is not NODE or NODE=HOST`, exitUsage},
+		{"replace cp3 --with cp4,cp5 --yes", `--with "cp4,cp5" is not NODE or NODE=HOST`, exitUsage},
 		{"restore list --yes", "restore has no command \"list\"", exitUsage},
 		{"restore show", "`etcdpod verify FILE` shows what one holds", exitUsage},
 		{"verify ls", "verify has no command \"ls\"", exitUsage},

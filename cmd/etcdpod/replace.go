@@ -72,11 +72,12 @@ func replaceOptions(c *cli.Context) (o members.ReplaceOptions, err error) {
 		AdvertiseAddress: c.String("apiserver-advertise-address"), WaitTimeout: c.Duration("wait-timeout"),
 		SSHCommand: c.String("ssh-command"), RemoteCommand: c.String("remote-command")}
 	if c.String("with") != "" {
-		with, err := together.ParseNodes([]string{c.String("with")})
-		if err != nil {
-			return o, err
+		with, ok := together.ParseNode(c.String("with"))
+		if !ok {
+			return o, &engine.UsageError{Reason: fmt.Sprintf("--with %q is not NODE or NODE=HOST", c.String("with")),
+				Hint: "give one machine, as --with cp4 or --with cp4=10.0.0.14"}
 		}
-		o.With = with[0]
+		o.With = with
 	}
 	if c.IsSet("nodes") {
 		if o.Nodes, err = together.ParseNodes(c.StringSlice("nodes")); err != nil {

@@ -240,21 +240,28 @@ const nodesHint = "give it as --nodes cp1,cp2,cp3"
 func ParseNodes(list []string) ([]journal.Peer, error) {
 	var peers []journal.Peer
 	for _, item := range list {
-		name, host, given := strings.Cut(strings.TrimSpace(item), "=")
-		if !given {
-			host = name
-		}
-		if name == "" || host == "" || strings.HasPrefix(host, "-") {
+		peer, ok := ParseNode(item)
+		if !ok {
 			return nil, &engine.UsageError{Reason: fmt.Sprintf("--nodes %q is not NAME or NAME=HOST", item),
 				Hint: nodesHint}
 		}
-		if slices.ContainsFunc(peers, func(p journal.Peer) bool { return p.Name == name }) {
-			return nil, &engine.UsageError{Reason: fmt.Sprintf("--nodes names %s twice", name), Hint: nodesHint}
+		if slices.ContainsFunc(peers, func(p journal.Peer) bool { return p.Name == peer.Name }) {
+			return nil, &engine.UsageError{Reason: fmt.Sprintf("--nodes names %s twice", peer.Name), Hint: nodesHint}
 		}
-		peers = append(peers, journal.Peer{Name: name, Host: host})
+		peers = append(peers, peer)
 	}
 	if len(peers) == 0 {
 		return nil, &engine.UsageError{Reason: "--nodes names no node", Hint: nodesHint}
 	}
 	return peers, nil
+}
+
+// ParseNode reads NAME or NAME=HOST, of one node: false where it is neither.
+func ParseNode(text string) (journal.Peer, bool) {
+	name, host, given := strings.Cut(strings.TrimSpace(text), "=")
+	if !given {
+		host = name
+	}
+	ok := name != "" && host != "" && !strings.HasPrefix(host, "-") && !strings.Contains(text, ",")
+	return journal.Peer{Name: name, Host: host}, ok
 }
