@@ -230,7 +230,10 @@ func (l *line) checkArguments(app *cli.App) error {
 		return nil
 	}
 	what, many := strings.CutSuffix(strings.Trim(usage, "[]"), "…")
-	if slices.Contains(l.arguments, "") {
+	if at := slices.Index(l.arguments, ""); at >= 0 {
+		if names := strings.Fields(what); at < len(names) {
+			what = names[at]
+		}
 		return &engine.UsageError{Reason: fmt.Sprintf("%s is empty", cmp.Or(what, "the argument")),
 			Hint: "check that the shell variable you used is set"}
 	}

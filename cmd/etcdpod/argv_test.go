@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -171,9 +172,42 @@ func TestNoHabitHidesACommand(t *testing.T) {
 	}
 }
 
+func TestAnEmptyArgumentIsCalledByItsName(t *testing.T) {
+	for want, args := range map[string][]string{
+		"MEMBER is empty": {"members", "set-peer-url", "", "https://10.0.0.1:2380"},
+		"URL is empty":    {"members", "set-peer-url", "cp1", ""},
+		"FILE is empty":   {"verify", ""},
+		"NAME is empty":   {"certs", "renew", "etcd-peer", ""},
+	} {
+		_, err := arrange((&session{}).app(), args, func(string) string { return "" })
+		if err == nil || err.Error() != want {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+}
+
+// What concerns members is looked for below etcdctl's `member`, and below `members`.
+func TestWhatConcernsMembersIsFoundBelowMembers(t *testing.T) {
+	app := (&session{}).app()
+	for _, c := range app.Commands {
+		if c.Category != section(sectionMembers).heading() || strings.Contains(c.Name, " ") || c.Name == "members" {
+			continue
+		}
+		for _, typed := range []string{"member " + c.Name, "members " + c.Name, "members " + c.Name + " cp3"} {
+			_, err := arrange(app, strings.Fields(typed), func(string) string { return "" })
+			if err == nil || !strings.Contains(engine.Hint(err), "run `etcdpod "+c.Name) {
+				t.Errorf("%s: %v, hint %q", typed, err, engine.Hint(err))
+			}
+		}
+	}
+}
+
 func TestValuesAreCompletedFromWhatTheNodeHas(t *testing.T) {
 	app := (&session{}).app()
 	has := func(command, what string) []string {
+		if what == "MEMBER" {
+			return []string{"cp1", "cp2"}
+		}
 		return map[string][]string{
 			"runs show argument": {"20260801T020000Z-restore-ab12", "20260701T020000Z-renew-cd34"},
 			"restore --nodes":    {"cp1", "cp2", "cp3"}, "status --nodes": {"cp1"},
@@ -198,6 +232,12 @@ func TestValuesAreCompletedFromWhatTheNodeHas(t *testing.T) {
 	} {
 		if got := strings.Join(complete(app, strings.Split(typed, " "), has), " "); got != want {
 			t.Errorf("%q is completed by %q, not %q", typed, got, want)
+		}
+	}
+	for _, c := range app.Commands {
+		if got := complete(app, append(strings.Fields(c.Name), ""), has); strings.Contains(c.ArgsUsage, "MEMBER") &&
+			!slices.Contains(got, "cp2") {
+			t.Errorf("the member of %s is completed by %q", c.Name, got)
 		}
 	}
 }

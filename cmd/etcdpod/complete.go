@@ -127,9 +127,20 @@ func (l *line) candidates(app *cli.App, last string, known known) []string {
 		candidates = commandCandidates(app, l.words) // `runs` and `runs show`
 	}
 	if known != nil && (len(l.arguments) == 0 || strings.HasSuffix(l.command.ArgsUsage, "…]")) {
-		candidates = append(candidates, known(l.command.Name, "argument")...)
+		candidates = append(candidates, known(l.command.Name, argumentOf(l.command))...)
 	}
 	return candidates
+}
+
+// memberArgument is what the usage of a command calls a member of etcd, whichever command it is.
+const memberArgument = "MEMBER"
+
+// argumentOf is what known calls the argument of a command.
+func argumentOf(c *cli.Command) string {
+	if strings.HasPrefix(strings.TrimPrefix(c.ArgsUsage, "["), memberArgument) {
+		return memberArgument
+	}
+	return "argument"
 }
 
 // known looks at the node's journals and backups: what cannot be read completes nothing, and
@@ -151,8 +162,8 @@ func (s *session) known(c *cli.Context) known {
 			return s.fromRuns(c, func(r engine.RunSummary) []string { return []string{r.ID} })
 		case "restore argument", "verify argument":
 			return s.snapshots(c)
-		case "members move-leader argument", "members set-peer-url argument", "remove argument",
-			"defrag --nodes":
+		}
+		if what == memberArgument || command+" "+what == "defrag --nodes" {
 			if n := s.quietly(c); n != nil {
 				return members.Names(c.Context, n.Look)
 			}

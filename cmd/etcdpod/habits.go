@@ -73,7 +73,12 @@ func habits() map[string]string {
 		"cleanup":          "run `etcdpod prune`",
 		"clean":            "run `etcdpod prune`",
 	}
-	for _, does := range []string{"list", "add", "remove", "update", "promote"} {
+	for own, runs := range map[string]string{"init": "init", "join": "join", "replace": "replace MEMBER",
+		"readdress": "readdress"} {
+		all["member "+own] = "run `etcdpod " + runs + "`"
+	}
+	for _, does := range []string{"list", "add", "remove", "update", "promote", "init", "join", "replace",
+		"readdress"} {
 		all["members "+does] = all["member "+does]
 	}
 	for _, word := range []string{"endpoint health", "endpoint status", "endpoint hashkv",
