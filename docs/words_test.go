@@ -29,6 +29,18 @@ func TestNoPageHasAWordThatIsNeverRight(t *testing.T) {
 	}
 }
 
+// One thing is written in one way: what etcd's log says is not ours.
+func TestAnIDIsWrittenInCapitals(t *testing.T) {
+	messages, err := os.ReadFile("messages.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(messages), "cluster id mismatch", "")
+	for _, line := range regexp.MustCompile(`(?m)^.*\bids?\b.*$`).FindAllString(text, -1) {
+		t.Errorf("docs/messages.txt writes ID otherwise: %s", line)
+	}
+}
+
 func TestAWordThatIsNeverRightIsFound(t *testing.T) {
 	never := neverRight("| again | once more | **anew**, twice |\n| undo | to end it | **take back** |\n")
 	page := "It is made Anew.\nThen you take\nback `anew`.\n\n    make anew\n\n```\nanew\n```\nanewer\n"

@@ -55,7 +55,7 @@ func writeMembers(w io.Writer, l members.Listing) {
 			lead = memberCell(e) + " leads"
 		}
 	}
-	fmt.Fprintf(w, "%d of %s answer; %s\n", answer, count(len(l.Members), "member", "members"), lead)
+	fmt.Fprintf(w, "%d of %s; %s\n", answer, count(len(l.Members), "member answers", "members answer"), lead)
 	for _, warning := range l.Warnings {
 		behind(w, "  ! ", oneLine(warning))
 	}

@@ -18,9 +18,9 @@ func init() {
 func (s *session) removeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "remove", ArgsUsage: "MEMBER", Usage: "remove a member from the cluster, for good",
-		Description: `MEMBER is an ID, a name or a URL. First the API servers that use it, at whatever URL, are pointed at the other members, one at a time, each ready before the next. Then its etcd is stopped, if it runs on one of the nodes, and its data is kept. Then it leaves the cluster. Where the others are no quorum before it has left, as one of two is not, it leaves while it runs and is stopped right after.
+		Description: `MEMBER is an ID, a name or a URL. First the API servers that use it, at whatever URL, are pointed at the other members, one at a time, each ready before the next. Then its etcd is stopped, if it runs on one of the nodes, and its data is kept. Then it leaves the cluster. Where the others have no quorum while it is stopped, as with two members, it leaves while it runs, and is stopped right after.
 
-What the cluster would be without it is looked at first. The command refuses if the others would be no quorum, if the next loss would then cost the quorum although it does not now, for the last member, while a learner or a member that never started is there, for a member that still runs on none of the nodes, and for an API server that would be left with nothing but a URL at which no etcd answers and which no member advertises.
+What the cluster would be without it is looked at first. The command refuses if the others would have no quorum, if the next loss would then cost the quorum although it does not now, for the last member, while a learner or a member that never started is there, for a member that still runs on none of the nodes, and for an API server that would be left with nothing but a URL at which no etcd answers and which no member advertises.
 
 Until the commit point, which is announced, a failure or an interrupt undoes everything. After it the member can only be removed: etcd never takes an ID again. After a crash, etcdpod resume on any of the nodes finishes the run, and before the commit point etcdpod rollback undoes it.
 
@@ -53,8 +53,8 @@ etcdpod remove 8e9e05c52164694d --nodes cp1,cp2,cp3=10.0.0.13 --yes`,
 					return members.PreviewRemove(c.Context, n, options)
 				},
 				// The plan has said what the member is called; a percent sign in a name is no verb.
-				said: fmt.Sprintf("Removed %s by run %%s. None of its data was deleted. Now run `kubeadm reset` on "+
-					"its node, and `kubectl delete node`.",
+				said: fmt.Sprintf("Removed %s by run %%s. None of its data was deleted. If its node is still there, "+
+					"run `kubeadm reset` on it; then run `kubectl delete node`.",
 					strings.ReplaceAll(options.Member, "%", "%%")),
 			})
 		},

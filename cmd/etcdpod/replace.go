@@ -18,7 +18,7 @@ func init() {
 func (s *session) replaceCommand() *cli.Command {
 	return &cli.Command{
 		Name: "replace", ArgsUsage: "MEMBER", Usage: "replace a member by one on another machine",
-		Description: `MEMBER is an id, a name or a URL. The new machine is in --with: another one, or the old one, installed anew or with a new disk, under the same name and address. The new machine has a kubelet, and etcd's CA: kubeadm's part before and after is in /usr/share/doc/etcdpod/docs/runbooks/replace-a-machine.md.
+		Description: `MEMBER is an ID, a name or a URL. The new machine is in --with: another one, or the old one, reinstalled or with a new disk, under the same name and address. The new machine has a kubelet, and etcd's CA: kubeadm's part before and after is in /usr/share/doc/etcdpod/docs/runbooks/replace-a-machine.md.
 
 A member that failed leaves first: the API servers that name it are pointed at the others, one at a time, each ready before the next; it leaves the cluster, and the new machine comes in as a learner, which does not vote. Once it has the leader's data and could serve, it is promoted, and the API servers that named the old member name the new one.
 
@@ -26,7 +26,7 @@ A member that serves leaves last, once the new one votes and serves, and no API 
 
 Everything is looked at first: what the cluster would be without the member, as etcdpod remove does, and what could keep the new machine out, as etcdpod join does. Several members are replaced one after the other.
 
-Until the commit point, which is announced, a failure or an interrupt undoes everything. After it the run can only be finished: etcd never takes an id again. etcdpod resume on any of the nodes does that after a crash; if the new machine is lost on the way, etcdpod resume --lost NODE ends the run without it, and etcdpod join adds another one.
+Until the commit point, which is announced, a failure or an interrupt undoes everything. After it the run can only be finished: etcd never takes an ID again. etcdpod resume on any of the nodes does that after a crash; if the new machine is lost on the way, etcdpod resume --lost NODE ends the run without it, and etcdpod join adds another one.
 
 With --nodes, etcdpod starts itself on the other nodes over ssh, and in any case on the new machine.
 

@@ -77,7 +77,7 @@ func nodesHeadline(st status.NodesStatus) string {
 		}
 	}
 	if state == "" {
-		state = fmt.Sprintf("%d of %s serve", serve, count(len(st.Nodes), "node", "nodes"))
+		state = fmt.Sprintf("%d of %s", serve, count(len(st.Nodes), "node serves", "nodes serve"))
 	}
 	return state + "; " + attention(len(st.Warnings))
 }

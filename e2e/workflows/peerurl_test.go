@@ -109,5 +109,5 @@ func TestAMemberIsReachedAtAnotherURL(t *testing.T) {
 	// While the others are no quorum without it, it must answer there.
 	cp3.stopEtcd()
 	port := strings.Replace(old, cp2.Address, "127.0.0.44", 1)
-	c.typed("cp1", set+"--yes cp2 "+port, 5, "are no quorum, which could not be undone")
+	c.typed("cp1", set+"--yes cp2 "+port, 5, "have no quorum, which could not be undone")
 }

@@ -211,7 +211,7 @@ func TestARenewalThatDoesNotServeGoesBack(t *testing.T) {
 	w.Process.Certificates = stubborn{w.Process.Certificates}
 	var back *engine.RolledBackError
 	if err := w.renew(); !errors.As(err, &back) ||
-		!strings.Contains(err.Error(), "etcd does not show the new certificate at 127.0.0.1:2379") {
+		!strings.Contains(err.Error(), "etcd does not present the new certificate at 127.0.0.1:2379") {
 		t.Fatalf("got %v", err)
 	}
 	if got, err := w.settled(); got != "old" {

@@ -216,7 +216,7 @@ func (m *Move) Stakes() engine.Stakes {
 	from := m.r.nameOf(m.from)
 	return engine.Stakes{
 		Lost: []string{fmt.Sprintf("nothing that was acknowledged; for about 0.1 s, writes through %s may fail, and "+
-			"API servers report that to who made them", from)},
+			"API servers report that to their clients", from)},
 		Back: []string{fmt.Sprintf("run `etcdpod members move-leader %s`", cmp.Or(m.From.Name, m.From.ID))},
 	}
 }

@@ -223,7 +223,7 @@ func (p *PeerChange) checkReached(ctx context.Context) error {
 	}
 	if !r.members[p.of].IsLearner && voters > 1 && left <= voters/2 {
 		return engine.Refuse("let it listen there first; or start the other members, so that they are a quorum "+
-			"without it", "cannot set the peer URL of %s: %s, and without it the members that answer are no quorum, "+
+			"without it", "cannot set the peer URL of %s: %s, and without it the members that answer have no quorum, "+
 			"which could not be undone", p.name(), said)
 	}
 	p.Notes = append(p.Notes, said)

@@ -143,9 +143,9 @@ func TestThatNothingAnswersAtAPeerURLIsOnlyRiskedWithAQuorumLeft(t *testing.T) {
 		"it answers":                 {func(*roster) {}, peers(1, 2, 3), "", false},
 		"another cluster answers":    {func(*roster) {}, peers(1, 3), "an etcd that does not know it answers", false},
 		"nothing does":               {func(*roster) {}, nobody, "", true},
-		"nothing does, beside one":   {silent(gone), nobody, "are no quorum, which could not be undone", false},
+		"nothing does, beside one":   {silent(gone), nobody, "have no quorum, which could not be undone", false},
 		"it answers, beside one":     {silent(gone), peers(1, 2, 3), "", false},
-		"nothing does, of two":       {first(2), nobody, "are no quorum", false},
+		"nothing does, of two":       {first(2), nobody, "have no quorum", false},
 		"nothing does, of a learner": {learnerBeside(gone), nobody, "", true},
 		"nothing does, beside learners": {func(r *roster) {
 			r.members[0].IsLearner, r.members[2].IsLearner = true, true

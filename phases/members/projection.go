@@ -103,8 +103,8 @@ func (c *ClusterFacts) checkSpare(gone MemberFacts, voters, healthy int, sick []
 			name, healthy, voters, because)
 	case after == 0 && before > 0 && !noSpare:
 		return engine.Refuse("add a member first (`etcdpod join` on a new node), or, if you mean it, add --no-spare",
-			"without %s the next loss costs the quorum: of %d members %d would be healthy, and %d are needed%s",
-			name, voters, healthy, voters/2+1, because)
+			"without %s the next loss costs the quorum: %d of %d members would be healthy, and %d are needed%s",
+			name, healthy, voters, voters/2+1, because)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func TestARemovalIsRefusedByWhatTheClusterWouldBe(t *testing.T) {
 		{"vd", "1", "lose its quorum at once: 0 of the other 1 members are healthy: cp2 does not answer"},
 		{"vvd", "3", ""},
 		{"vvd", "2", "lose its quorum at once: 1 of the other 2 members are healthy: cp3 does not answer"},
-		{"vvv", "3", "the next loss costs the quorum: of 2 members 2 would be healthy, and 2 are needed"},
+		{"vvv", "3", "the next loss costs the quorum: 2 of 2 members would be healthy, and 2 are needed"},
 		{"vvb", "1", "cp3 is 10000 entries behind"},
 		{"vvb", "3", ""},
 		{"vvvv", "4", ""},

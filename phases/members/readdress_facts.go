@@ -327,7 +327,7 @@ func (c *addressCert) judge(n *observe.Node, f *ReaddressFacts) {
 	key, keyErr := n.ReadOptional(keyBeside(c.ca))
 	for _, err := range []error{caErr, keyErr} {
 		if err != nil {
-			c.problem = engine.Refuse("let root read it", "%v", err)
+			c.problem = engine.Refuse("see why root cannot read it", "%v", err)
 			return
 		}
 	}

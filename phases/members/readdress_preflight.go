@@ -50,8 +50,8 @@ const addressPage = "/usr/share/doc/etcdpod/docs/runbooks/change-an-address.md"
 // checkReaddressMembers refuses where the cluster would not take the new URL.
 func checkReaddressMembers(f *ReaddressFacts) error {
 	if f.ClusterError != nil {
-		return engine.Refuse("let a member answer, or name one with --endpoints; if the addresses of all nodes have "+
-			"changed, see "+addressPage, "it is not known who is a member: %v", f.ClusterError)
+		return engine.Refuse("start a member, or give the URL of one that answers with --endpoints; if the addresses "+
+			"of all nodes have changed, see "+addressPage, "it is not known who is a member: %v", f.ClusterError)
 	}
 	if f.Own.IsLearner {
 		return engine.Refuse("finish that first: `etcdpod join`", "the member of this node, %s, is a learner", f.Own.ID)
@@ -74,7 +74,7 @@ func checkReaddressQuorum(f *ReaddressFacts) error {
 	switch {
 	case f.Others+1 < quorum:
 		return engine.Refuse("start the others first; if the addresses of several nodes have changed, see "+addressPage,
-			"%d of %d members that vote answer, which is no quorum even with this one", f.Others, f.Voters)
+			"%d of %d members that vote answer, which is too few for a quorum, even with this one", f.Others, f.Voters)
 	case f.restarts() && f.Live != nil && f.Voters > 2 && f.Others < quorum:
 		return engine.Refuse("start what does not answer first; then change one node after the other",
 			"the cluster would lose quorum while this etcd restarts: %d of %d other members answer",

@@ -31,7 +31,7 @@ type RemoveOptions struct {
 // Check refuses options that make no sense.
 func (o RemoveOptions) Check() error {
 	if o.Member == "" {
-		return &engine.UsageError{Reason: "remove needs a member: its id, its name or one of its URLs",
+		return &engine.UsageError{Reason: "remove needs a member: its ID, its name or one of its URLs",
 			Hint: "`etcdpod members` lists them"}
 	}
 	return nil

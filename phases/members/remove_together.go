@@ -300,14 +300,14 @@ func (c *ClusterFacts) called(word string) (MemberFacts, error) {
 	case 1:
 		return fits[0], nil
 	}
-	return MemberFacts{}, engine.Refuse("give its id", "%s may be any of %s", word, strings.Join(ids, ", "))
+	return MemberFacts{}, engine.Refuse("give its ID", "%s may be any of %s", word, strings.Join(ids, ", "))
 }
 
 // checkStopped refuses to remove a member that runs where this run cannot stop it: its etcd would
 // exit, be started again and again, and be a cluster of its own once its data is gone.
 func (r Removal) checkStopped(gone MemberFacts) error {
 	if r.Live && gone.Error != nil {
-		return engine.Refuse("let it be reached, and run the command again: `etcdpod status` on its node says more",
+		return engine.Refuse("make it reachable, and run the command again: `etcdpod status` on its node says more",
 			"member %s does not answer, and the cluster has a quorum only with it: %v", r.Name, gone.Error)
 	}
 	if !gone.runs() || r.Node != "" {

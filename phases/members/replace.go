@@ -41,7 +41,7 @@ type ReplaceOptions struct {
 func (o ReplaceOptions) Check() error {
 	switch {
 	case o.Member == "":
-		return &engine.UsageError{Reason: "replace needs a member: its id, its name or one of its URLs",
+		return &engine.UsageError{Reason: "replace needs a member: its ID, its name or one of its URLs",
 			Hint: "`etcdpod members` lists them"}
 	case o.With.Name == "":
 		return &engine.UsageError{Reason: "replace needs a machine for the new member",

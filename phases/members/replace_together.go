@@ -101,10 +101,10 @@ func adviceOnReplacement(cause error) string {
 			name, _, _ = strings.Cut(after, isNotThere)
 		}
 		return fmt.Sprintf("start the new machine, or see that this node reaches it over ssh, and run the command "+
-			"again; if it is not to be had, run `etcdpod resume --lost %s`: that ends the run without it", name)
+			"again; if it cannot be brought up, run `etcdpod resume --lost %s`: that ends the run without it", name)
 	case says("the learner does not catch up", "the learner is not promoted", "cannot add the learner",
 		"etcd does not serve"):
-		return "correct that on the new machine; if it is not to be had, stop it, and run `etcdpod resume --lost " +
+		return "correct that on the new machine; if that cannot be done, stop it, and run `etcdpod resume --lost " +
 			"NODE` with its name on a node that stays: that ends the run without it"
 	}
 	return adviceOnRemoval(cause)

@@ -33,7 +33,7 @@ func (d *Departure) String() string {
 // and again.
 func (d *Departure) Next() string {
 	if d.Data == "" {
-		return "run `kubeadm reset` on its node; or, to bring it back as a new member, run `etcdpod join` here"
+		return "run `kubeadm reset` here; or, to bring it back as a new member, run `etcdpod join` here"
 	}
 	return op.LeaveOrJoin("", d.Data)
 }

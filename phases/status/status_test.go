@@ -105,7 +105,7 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			s.facts.Etcd, s.facts.Live = nil, nil
 			s.departed, s.beside = &observe.Departure{Run: "r9", Data: "/var/lib/etcd"}, "https://127.0.0.1:2379"
 		}, []string{"no etcd runs on this node any more: its member was removed from the cluster by run r9"},
-			"run `kubeadm reset` on its node; or, to bring it back as a new member, move away what is in " +
+			"run `kubeadm reset` here; or, to bring it back as a new member, move away what is in " +
 				"/var/lib/etcd; then run `etcdpod join` here"},
 		{"what runs etcd here is not known", func(s *seen) {
 			s.facts.Etcd, s.facts.Live = nil, nil

@@ -77,7 +77,7 @@ func mountIDOfDescriptor(real string) (uint64, error) {
 			return strconv.ParseUint(strings.TrimSpace(id), 10, 64)
 		}
 	}
-	return 0, errors.New("the kernel does not tell mount ids")
+	return 0, errors.New("the kernel does not tell mount IDs")
 }
 
 // label returns the SELinux label, empty if there is none.

@@ -213,13 +213,13 @@ type AwaitServed struct {
 }
 
 func (a *AwaitServed) String() string {
-	return fmt.Sprintf("see that %s shows what %s holds to who dials %s, within %s",
+	return fmt.Sprintf("wait until %s presents the certificate in %s at %s, %s at most",
 		a.Program, path.Base(a.File), a.Address, a.Limit)
 }
 
 func (a *AwaitServed) Do(ctx context.Context, t *Target) error {
 	crashes, _ := a.watch(ctx, t, a.Program) // only to say more if it fails
-	err := poll(ctx, t, fmt.Sprintf("%s does not show the new certificate at %s", a.Program, a.Address),
+	err := poll(ctx, t, fmt.Sprintf("%s does not present the new certificate at %s", a.Program, a.Address),
 		a.Limit, 100*time.Millisecond, func(ctx context.Context) error {
 			err := t.Certificates.Serves(ctx, a.Address, a.Access, a.File)
 			for _, other := range a.Others {

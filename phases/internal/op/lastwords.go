@@ -297,7 +297,7 @@ func JoinAgain(manifest, data, member string) string {
 
 // LeaveOrJoin is what to do on the node of a member that has left its cluster.
 func LeaveOrJoin(manifest, data string) string {
-	return "run `kubeadm reset` on its node; or, to bring it back as a new member, " + JoinAgain(manifest, data, "")
+	return "run `kubeadm reset` here; or, to bring it back as a new member, " + JoinAgain(manifest, data, "")
 }
 
 // meanings are tried in order.

@@ -240,7 +240,7 @@ func (c *contents) alarm(k []byte) string {
 // lease decodes a leasepb.Lease.
 func (c *contents) lease(k, v []byte) string {
 	if len(k) != 8 {
-		return fmt.Sprintf("a key of %d bytes is not a lease id", len(k))
+		return fmt.Sprintf("a key of %d bytes is not a lease ID", len(k))
 	}
 	var id uint64
 	if wrong := smallMessage(v, func(number, value uint64) {
