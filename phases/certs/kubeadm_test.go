@@ -36,6 +36,19 @@ func TestTheCureOfACertificateOfKubeadmsCures(t *testing.T) {
 	}
 }
 
+// Where the clock is behind, it would date the new certificates, too.
+func TestWhatIsNotYetValidIsNotRenewedByAWrongClock(t *testing.T) {
+	all := []Status{{Path: "/pki/apiserver.crt", Problem: "it ends", Code: finding.CertificateExpiring},
+		{Path: "/pki/etcd/server.crt", Problem: "it is not valid before", Code: finding.CertificateNotYetValid}}
+	what := Renewal(all, func(Status) bool { return true })
+	if !strings.HasPrefix(what, "check this node's clock") {
+		t.Errorf("it proposes %q", what)
+	}
+	if what = Renewal(all[:1], func(Status) bool { return true }); !strings.HasPrefix(what, "renew the certificates") {
+		t.Errorf("it proposes %q", what)
+	}
+}
+
 // What `status` and `restore` say of a kubeconfig, `certs check` says, too.
 func TestTheCureOfAKubeconfigIsTheSameEverywhere(t *testing.T) {
 	again := "move /etc/kubernetes/%.conf away, and create it again: `kubeadm init phase kubeconfig %`"

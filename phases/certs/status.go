@@ -82,6 +82,9 @@ func Renewal(all []Status, so func(Status) bool) (what string) {
 		default:
 			what = "renew the certificates: `etcdpod certs renew` for those of etcd and its clients, `kubeadm certs " +
 				"renew` for the others, whose pods must then be restarted"
+			if s.Code == finding.CertificateNotYetValid { // it would date new ones, too
+				return "check this node's clock (`date -u`); if it is correct, " + what
+			}
 		}
 	}
 	return what

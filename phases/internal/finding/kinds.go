@@ -246,7 +246,8 @@ func ofCertificates() []Kind {
 	return []Kind{
 		{CertificateMissing, Critical,
 			"A certificate or its key is missing.",
-			"`etcdpod init phase certs`; with an external CA, `etcdpod certs generate-csr`."},
+			"`etcdpod init phase certs`, or `kubeadm init phase certs` for those that are not etcd's; with an " +
+				"external CA, `etcdpod certs generate-csr`."},
 		{CertificateUnreadable, Critical,
 			"A file holds no certificate or key that can be read.",
 			"Put the right file back."},
@@ -259,7 +260,7 @@ func ofCertificates() []Kind {
 			"As above."},
 		{CertificateNotYetValid, Critical,
 			"A certificate is not valid yet, or the clock of the node is behind.",
-			"Check the clock."},
+			"Check the clock: `date -u`."},
 		{CertificateWrongKey, Critical,
 			"A certificate and its key do not belong together.",
 			"Put back the file that matches the other."},
@@ -268,10 +269,11 @@ func ofCertificates() []Kind {
 			"Put the CA back, or renew the certificate."},
 		{CertificateWrongUsage, Critical,
 			"A certificate lacks the extended key usage that it is used for.",
-			"Renew it."},
+			"Renew it; of kubeadm's, move the file away, and create it again: `kubeadm init phase certs`."},
 		{CertificateWrongNames, Critical,
 			"A certificate does not cover the names or addresses at which it is used.",
-			"Correct the configuration, and renew it."},
+			"Correct the configuration, and renew it; of kubeadm's, whose names a renewal keeps, move the file away, " +
+				"and create it again: `kubeadm init phase certs`."},
 		{CertificateNotServed, Warning,
 			"A process still presents a different certificate than its file holds.",
 			"Restart it: `crictl stop`; the kubelet starts it again."},

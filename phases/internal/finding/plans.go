@@ -44,7 +44,8 @@ func ofPlans() []Kind {
 			"Find out who wrote what the text names; `--bump-revision` sets how far revisions are raised."},
 		{KubeconfigUnusable, Warning,
 			"An administrator's kubeconfig cannot be used.",
-			"Renew it: `kubeadm certs renew admin.conf`."},
+			"`kubeadm certs renew admin.conf` if it has expired; else `kubeadm init phase kubeconfig admin`, once it " +
+				"is moved away."},
 		{ClientsToRestart, Warning,
 			"Other clients of etcd keep their view of the old data.",
 			"Restart them after the restore."},
