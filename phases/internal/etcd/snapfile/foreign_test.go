@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// packed puts data into each kind of file.
-func packed(t *testing.T, data []byte) map[string][]byte {
+// archived puts data into each kind of file.
+func archived(t *testing.T, data []byte) map[string][]byte {
 	t.Helper()
 	var gz, z, tr bytes.Buffer
 	g, a, r := gzip.NewWriter(&gz), zip.NewWriter(&z), tar.NewWriter(&tr)
@@ -70,7 +70,7 @@ func packed(t *testing.T, data []byte) map[string][]byte {
 }
 
 func TestWhatHoldsASnapshotIsCalledByItsNameWithTheCommandToUnpackIt(t *testing.T) {
-	for says, data := range packed(t, bytes.Repeat([]byte("data"), 5000)) {
+	for says, data := range archived(t, bytes.Repeat([]byte("data"), 5000)) {
 		file := filepath.Join(t.TempDir(), "backup")
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
