@@ -74,11 +74,11 @@ func habits() map[string]string {
 		"clean":            "run `etcdpod prune`",
 	}
 	for own, runs := range map[string]string{"init": "init", "join": "join", "replace": "replace MEMBER",
-		"readdress": "readdress"} {
+		"readdress": "readdress", "defrag": "defrag"} {
 		all["member "+own] = "run `etcdpod " + runs + "`"
 	}
 	for _, does := range []string{"list", "add", "remove", "update", "promote", "init", "join", "replace",
-		"readdress"} {
+		"readdress", "defrag"} {
 		all["members "+does] = all["member "+does]
 	}
 	for _, word := range []string{"endpoint health", "endpoint status", "endpoint hashkv",
