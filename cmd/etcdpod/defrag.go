@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -12,6 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases"
 	"github.com/etcdpod/etcdpod/phases/defrag"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/together"
 )
 
 func init() {
@@ -60,11 +60,14 @@ func defragOptions(c *cli.Context) (o defrag.Options, err error) {
 	if o.Wait = c.Duration("wait"); o.Wait <= 0 {
 		return o, &engine.UsageError{Reason: "--wait must be longer than nothing"}
 	}
-	for _, name := range c.StringSlice("nodes") {
-		name, _, _ = strings.Cut(strings.TrimSpace(name), "=")
-		o.Nodes = append(o.Nodes, name)
+	if !c.IsSet("nodes") {
+		return o, nil
 	}
-	return o, nil
+	nodes, err := together.ParseNodes(c.StringSlice("nodes"))
+	for _, node := range nodes {
+		o.Nodes = append(o.Nodes, node.Name)
+	}
+	return o, err
 }
 
 func (s *session) defrag(c *cli.Context) error {

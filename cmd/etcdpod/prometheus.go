@@ -26,7 +26,7 @@ func (l line) forMonitoring() error {
 }
 
 // metrics writes what was seen, and what is wrong with it.
-func (s *session) metrics(seen func(*metrics), wrong []status.Finding) error {
+func (s *session) metrics(seen func(*metrics), wrong []engine.Finding) error {
 	var m metrics
 	seen(&m)
 	m.found(wrong)
@@ -113,10 +113,10 @@ func (m *metrics) of(st status.Status, now time.Time) {
 	}
 }
 
-// ofNodes adds those of several nodes, and whether each could be asked.
+// ofNodes adds those of several nodes, and whether each could be queried.
 func (m *metrics) ofNodes(seen status.NodesStatus, now time.Time) {
 	for _, n := range seen.Nodes {
-		m.is("node_up", "Whether the node could be asked.", n.Status != nil, labels{"node", n.Node})
+		m.is("node_up", "Whether the node could be queried.", n.Status != nil, labels{"node", n.Node})
 	}
 	for _, n := range seen.Nodes {
 		if n.Status != nil {
@@ -143,7 +143,7 @@ func (m *metrics) ofMember(e *status.MemberStatus, node labels) {
 }
 
 // found are the findings of one node or several; each severity has its number, also if that is 0.
-func (m *metrics) found(all []status.Finding) {
+func (m *metrics) found(all []engine.Finding) {
 	count := map[string]int{}
 	for _, f := range all {
 		count[string(f.Severity)]++

@@ -50,7 +50,7 @@ func TestMetricsSayWhatStatusSays(t *testing.T) {
 		Members:      []observe.Member{{Name: "cp1"}, {Name: "cp2"}, {IsLearner: true}},
 		Certificates: []certs.Status{{Path: `/pki/a"b\c`, NotAfter: day(12)}, {Path: "/pki/gone", Problem: "no file"}},
 		NewestBackup: &backup.Entry{Sidecar: backup.Sidecar{TakenAt: day(-1), SizeBytes: 9}}}
-	wrong := []status.Finding{
+	wrong := []engine.Finding{
 		{Code: "etcd-alarm", Severity: "critical", Node: "cp1", Subject: "NOSPACE", Text: "x"},
 		{Code: "etcd-alarm", Severity: "critical", Node: "cp1", Subject: "NOSPACE", Text: "said twice"},
 		{Code: "clocks-differ", Severity: "warning", Subject: "cp1, cp2"},

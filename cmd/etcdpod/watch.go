@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -23,7 +24,7 @@ func (s *session) watch(c *cli.Context, look func(*cli.Context) error) error {
 		return &engine.UsageError{Reason: "--watch and --output prometheus cannot be combined",
 			Hint: "run status from a timer"}
 	}
-	var last error
+	last := error(context.Canceled) // nothing has been seen yet
 	for {
 		if isTerminal(s.stdout) {
 			fmt.Fprintf(s.stdout, "%sEvery %s: etcdpod %s; Ctrl-C ends it\n\n", clearScreen, betweenLooks,

@@ -15,8 +15,8 @@ import (
 // movesTo types the command on a node, which is at another loopback address from then on.
 func (c *cluster) movesTo(n *node, address string) {
 	c.t.Helper()
-	c.typed(n.Node, "etcdpod readdress --yes --address "+address, 0, "note: the API server's certificate is not for "+
-		address, "commit point", "serves at its new address", "change-an-address.md")
+	c.typed(n.Node, "etcdpod readdress --yes --address "+address, 0, "note: the cluster's ConfigMaps may name ",
+		"commit point", "serves at its new address", "change-an-address.md")
 	n.Address = address
 	c.wantAt(n)
 }

@@ -72,20 +72,23 @@ func StatusOfCA(n *observe.Node, file string, now time.Time) Status {
 }
 
 // Renewal is what to do about those with a problem that are so; empty: none is. A CA comes first:
-// nothing that it signs outlasts it.
+// nothing that it signs outlasts it. What is not valid yet may be the clock's fault, which would
+// date new ones, too.
 func Renewal(all []Status, so func(Status) bool) (what string) {
+	clock, ca := "", false
 	for _, s := range all {
-		switch {
-		case s.Problem == "" || !so(s):
-		case s.isCA:
-			return pki.NewCA
-		default:
-			what = "renew the certificates: `etcdpod certs renew` for those of etcd and its clients, `kubeadm certs " +
-				"renew` for the others, whose pods must then be restarted"
-			if s.Code == finding.CertificateNotYetValid { // it would date new ones, too
-				return "check this node's clock (`date -u`); if it is correct, " + what
-			}
+		if s.Problem == "" || !so(s) {
+			continue
 		}
+		what = "renew the certificates: `etcdpod certs renew` for those of etcd and its clients, `kubeadm certs " +
+			"renew` for the others, whose pods must then be restarted"
+		if s.Code == finding.CertificateNotYetValid {
+			clock = "check this node's clock (`date -u`); if it is correct, "
+		}
+		ca = ca || s.isCA
 	}
-	return what
+	if ca {
+		what = pki.NewCA
+	}
+	return clock + what
 }

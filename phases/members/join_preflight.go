@@ -190,7 +190,7 @@ func checkAlarms(f *Facts) error {
 	if len(f.Join.Cluster.Alarms) == 0 {
 		return nil
 	}
-	return engine.Refuse("NOSPACE: compact, defragment, and disarm the alarm; CORRUPT: find the member that differs, "+
+	return engine.Refuse("NOSPACE: run `etcdpod defrag`, which disarms it; CORRUPT: find the member that differs, "+
 		"and replace it", "alarms are raised: %s", strings.Join(f.Join.Cluster.Alarms, ", "))
 }
 

@@ -5,23 +5,18 @@ import (
 	"strings"
 )
 
-// Flaw is the worst known fault of a version of etcd that loses data or brings a removed member
-// back, and the version in which it is mended; empty if none is known. Kubernetes asks for 3.4.22
-// and 3.5.6 at least (its documentation, "Operating etcd clusters for Kubernetes").
-func Flaw(version string) (does, mended string) {
+// LosesData is the version in which a fault of an older one is mended that can lose or corrupt data
+// when etcd is killed under load; empty if this one does not have it. Kubernetes asks for these
+// versions at least (its documentation, "Operating etcd clusters for Kubernetes").
+func LosesData(version string) (mended string) {
 	minor, patch := EtcdMinor(version), patchOf(version)
-	const loses = "can lose or corrupt data when it is killed under load"
 	switch {
-	case patch < 0:
-		return "", ""
-	case minor == 4 && patch < 22:
-		return loses, "3.4.22"
-	case minor == 5 && patch < 6:
-		return loses, "3.5.6"
-	case ForgetsRemovals(version):
-		return "can forget that a member was removed, so that it comes back as one that nobody can remove", "3.5.26"
+	case minor == 4 && patch >= 0 && patch < 22:
+		return "3.4.22"
+	case minor == 5 && patch >= 0 && patch < 6:
+		return "3.5.6"
 	}
-	return "", ""
+	return ""
 }
 
 // ForgetsRemovals says whether a removed member may come back: etcd 3.5 before 3.5.26 can forget
@@ -37,7 +32,7 @@ func patchOf(version string) int {
 	if len(parts) < 3 {
 		return -1
 	}
-	digits, _, _ := strings.Cut(parts[2], "-")
+	digits, _, _ := strings.Cut(strings.ReplaceAll(parts[2], "+", "-"), "-")
 	n, err := strconv.Atoi(digits)
 	if err != nil {
 		return -1

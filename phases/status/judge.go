@@ -288,7 +288,7 @@ func (s seen) judgeQuota() found {
 			"refuses all writes", inUse, engine.Size(s.quotaBytes()))
 	case size > quotaWarn:
 		return one(finding.EtcdFragmented, s.facts.Etcd.Name, "etcd's file fills %d%% of its quota of %s, but only "+
-			"%d%% is in use: defragment it", size, engine.Size(s.quotaBytes()), inUse)
+			"%d%% is in use: run `etcdpod defrag`", size, engine.Size(s.quotaBytes()), inUse)
 	}
 	return nil
 }

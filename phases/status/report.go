@@ -37,9 +37,6 @@ type Status struct {
 	Next         string             `json:"next"`     // the next thing to do
 }
 
-// Finding is one thing that is wrong.
-type Finding = finding.Finding
-
 // ManifestStatus is one file in the static-pod directory, with the containers that run from it.
 type ManifestStatus struct {
 	Path       string            `json:"path"`

@@ -374,6 +374,11 @@ func (s seen) next(st Status) string {
 	case s.behind != nil:
 		return fmt.Sprintf("if data was lost, see what restoring that backup would do: run `etcdpod restore %s "+
 			"--dry-run`; if it is meant to be so, move the backups from before to another directory", s.behind.Path)
+	case s.alarmOf("CORRUPT"):
+		return "run `etcdpod backup` on each member before anything else: the members do not hold the same data"
+	case s.alarmOf("NOSPACE"):
+		return "run `etcdpod defrag`: etcd takes writes again, and the alarm is disarmed, once every member is below " +
+			"its quota"
 	case s.wantsBackup():
 		return "run `etcdpod backup`"
 	case soon != "":
@@ -382,6 +387,12 @@ func (s seen) next(st Status) string {
 		return lookIntoWarnings
 	}
 	return NothingToDo
+}
+
+// alarmOf says whether etcd has raised an alarm.
+func (s seen) alarmOf(name string) bool {
+	return s.facts.Live != nil && slices.ContainsFunc(s.facts.Live.Alarms,
+		func(a string) bool { return strings.HasPrefix(a, name+" ") })
 }
 
 // goneForGood says what to do about members that never come back.

@@ -202,12 +202,14 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		{"a stranger is refused", func(s *seen) { s.listeners = []listener{{url: "https://127.0.0.1:2379"}} },
 			nil, "nothing"},
 		{"an alarm", func(s *seen) { s.facts.Live.Alarms = []string{"NOSPACE of member 7"} },
-			[]string{"NOSPACE"}, "see the warnings"},
+			[]string{"NOSPACE"}, "run `etcdpod defrag`"},
+		{"another alarm", func(s *seen) { s.facts.Live.Alarms = []string{"CORRUPT of member 7"} },
+			[]string{"CORRUPT"}, "run `etcdpod backup` on each member"},
 		{"the quota is nearly used up", func(s *seen) {
 			s.facts.Live.InUseBytes, s.facts.Live.SizeBytes = 1700<<20, 1800<<20
 		}, []string{"83% of its quota"}, "see the warnings"},
 		{"the file is nearly at the quota, with little in use",
-			func(s *seen) { s.facts.Live.SizeBytes = 1800 << 20 }, []string{"defragment"}, "see the warnings"},
+			func(s *seen) { s.facts.Live.SizeBytes = 1800 << 20 }, []string{"etcdpod defrag"}, "see the warnings"},
 		{"an etcd that does not tell its quota", func(s *seen) { s.facts.Live.QuotaBytes, s.quota = 0, 110<<20 },
 			[]string{"90% of its quota of 110.0 MiB"}, "see the warnings"},
 		{"an API server that nothing removes", func(s *seen) {

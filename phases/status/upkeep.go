@@ -14,12 +14,17 @@ import (
 
 func (s seen) judgeVersion() found {
 	version := s.facts.EtcdVersion()
-	does, mended := observe.Flaw(version)
-	if does == "" {
-		return nil
+	newest := fmt.Sprintf("upgrade to the newest 3.%d", observe.EtcdMinor(version))
+	switch mended := observe.LosesData(version); {
+	case mended != "":
+		return one(finding.EtcdVersionUnsafe, s.facts.Etcd.Name, "etcd %s can lose or corrupt data when it is killed "+
+			"under load, which is mended in %s: %s", version, mended, newest)
+	case observe.ForgetsRemovals(version):
+		return one(finding.EtcdForgetsRemovals, s.facts.Etcd.Name, "etcd %s can forget that a member was removed, so "+
+			"that it comes back with the upgrade to 3.6, and nobody can remove it; this is mended in 3.5.26: %s",
+			version, newest)
 	}
-	return one(finding.EtcdVersionUnsafe, s.facts.Etcd.Name, "etcd %s %s: this is mended in %s; upgrade to the newest "+
-		"3.%d", version, does, mended, observe.EtcdMinor(version))
+	return nil
 }
 
 func (s seen) judgeDowngrade() found {
@@ -63,13 +68,14 @@ func (s seen) judgeGrowth() found {
 		return nil
 	}
 	since := s.facts.Now.Sub(then.TakenAt)
-	left := time.Duration(float64(since) * float64(s.quotaBytes()-l.SizeBytes) / float64(l.SizeBytes-then.SizeBytes))
-	if left > soonFull {
+	left := since.Hours() * float64(s.quotaBytes()-l.SizeBytes) / float64(l.SizeBytes-then.SizeBytes)
+	if left > soonFull.Hours() { // it may be more than a duration can be
 		return nil
 	}
 	return one(finding.EtcdGrows, s.facts.Etcd.Name, "etcd's file has grown from %s to %s in %s: at that pace it "+
 		"reaches the quota of %s in about %s, and then refuses all writes", engine.Size(then.SizeBytes),
-		engine.Size(l.SizeBytes), days(since), engine.Size(s.quotaBytes()), days(left))
+		engine.Size(l.SizeBytes), days(since), engine.Size(s.quotaBytes()),
+		days(time.Duration(left*float64(time.Hour))))
 }
 
 func days(d time.Duration) string {

@@ -25,12 +25,12 @@ func TestStatusWarnsOfWhatWillNotGoOnForLong(t *testing.T) {
 		says   string
 	}{
 		{"a version that loses data", func(s *seen) { s.facts.Live.Version = "3.5.5" }, finding.EtcdVersionUnsafe,
-			"etcd 3.5.5 can lose or corrupt data when it is killed under load: this is mended in 3.5.6; upgrade to " +
+			"etcd 3.5.5 can lose or corrupt data when it is killed under load, which is mended in 3.5.6: upgrade to " +
 				"the newest 3.5"},
 		{"an old one that does", func(s *seen) { s.facts.Live.Version = "3.4.21" }, finding.EtcdVersionUnsafe,
 			"3.4.22"},
 		{"a version whose removed members come back", func(s *seen) { s.facts.Live.Version = "3.5.25" },
-			finding.EtcdVersionUnsafe, "3.5.26"},
+			finding.EtcdForgetsRemovals, "3.5.26"},
 		{"a version without", func(s *seen) { s.facts.Live.Version = "3.5.26" }, "", ""},
 		{"one of which nothing is known", func(s *seen) { s.facts.Live.Version = "3.9.0-alpha.0" }, "", ""},
 		{"a downgrade that was forgotten", func(s *seen) { s.facts.Live.Downgrade = "3.5.0" }, finding.EtcdDowngrade,
@@ -43,6 +43,7 @@ func TestStatusWarnsOfWhatWillNotGoOnForLong(t *testing.T) {
 		{"a file that will be full in a week", func(s *seen) { grows(s, 1400*mib, 700*mib, 8*day) }, finding.EtcdGrows,
 			"from 700.0 MiB to 1.4 GiB in 8 days: at that pace it reaches the quota of 2.0 GiB in about 7 days"},
 		{"one that grows slowly", func(s *seen) { grows(s, 1400*mib, 1399*mib, 8*day) }, "", ""},
+		{"one that grew by a page", func(s *seen) { grows(s, 1200*mib+4096, 1200*mib+32, day) }, "", ""},
 		{"one that shrank", func(s *seen) { grows(s, 1400*mib, 1500*mib, 8*day) }, "", ""},
 		{"one that is small yet", func(s *seen) { grows(s, 600*mib, 1*mib, 2*day) }, "", ""},
 		{"one whose growth nobody has seen for a day", func(s *seen) { grows(s, 1400*mib, 700*mib, 20*time.Hour) },

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -70,7 +71,8 @@ func (n needs) fails(f Reader, flags map[string]string) (why, cure string) {
 	configured := flags["config"] != "" || flags["config-dir"] != ""
 	allowed := !configured || n.swapless != nil && !*n.swapless
 	if value, given := flags["fail-swap-on"]; given {
-		allowed = value == "false"
+		fails, err := strconv.ParseBool(value) // as the kubelet reads it
+		allowed = err == nil && !fails
 	}
 	if swap := swapIn(f); swap != "" && !allowed {
 		add("run `swapoff -a`, and take it out of /etc/fstab; or set failSwapOn: false in the kubelet's configuration",
