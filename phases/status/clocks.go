@@ -20,20 +20,15 @@ type clock struct {
 // (server/etcdserver/api/rafthttp/probing_status.go).
 const mostSkew = time.Second
 
-func clocks(ctx context.Context, peers []*together.Peer, nodes []NodeStatus) {
-	for i, n := range nodes {
-		j := slices.IndexFunc(peers, func(p *together.Peer) bool { return p.Name == n.Node })
-		if j < 0 || n.Error != "" {
-			continue
-		}
-		asked := time.Now()
-		theirs, err := together.Query[time.Time](ctx, peers[j], askClock, nil)
-		if err != nil {
-			continue // what is wrong with that node is said elsewhere
-		}
-		doubt := time.Since(asked) / 2
-		nodes[i].clock = clock{ahead: theirs.Sub(asked.Add(doubt)), doubt: doubt, read: true}
+// clockOf asks a node for its time. Where that cannot be had, nothing is known of its clock.
+func clockOf(ctx context.Context, p *together.Peer) clock {
+	asked := time.Now()
+	theirs, err := together.Query[time.Time](ctx, p, askClock, nil)
+	if err != nil {
+		return clock{}
 	}
+	doubt := time.Since(asked) / 2
+	return clock{ahead: theirs.Sub(asked.Add(doubt)), doubt: doubt, read: true}
 }
 
 // judgeClocks compares the clock that is furthest behind with the one furthest ahead.

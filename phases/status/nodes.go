@@ -69,6 +69,9 @@ func OfNodes(
 			if err == nil {
 				err = p.Ask(ctx, askFlags, nil, &s.Nodes[i].flags, nil)
 			}
+			if err == nil {
+				s.Nodes[i].clock = clockOf(ctx, p)
+			}
 			return err
 		})
 	if err != nil {
@@ -81,7 +84,6 @@ func OfNodes(
 		}
 	}
 	hashes(ctx, t.Peers, s.Nodes)
-	clocks(ctx, t.Peers, s.Nodes)
 	s.judge()
 	return s, ctx.Err()
 }
