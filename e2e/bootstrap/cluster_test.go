@@ -35,11 +35,11 @@ func machines(t *testing.T, o rig.Options) *cluster {
 	k := (&cluster{}).with(t)
 	dir, err := rig.Dir(o.Name)
 	k.Must(err)
-	k.Must(rig.Clear(k.Within(time.Minute), dir))
-	k.timed("machines", func() { k.rig, err = rig.Up(k.Within(5*time.Minute), o) })
+	k.Must(rig.Clear(k.Patiently(), dir))
+	k.timed("machines", func() { k.rig, err = rig.Up(k.Patiently(), o) })
 	k.Must(err)
 	t.Cleanup(func() { k.end(o.Name) })
-	k.Must(k.rig.InstallEtcdpod(k.Within(5*time.Minute), "etcdpod", ""))
+	k.Must(k.rig.InstallEtcdpod(k.Patiently(), "etcdpod", ""))
 	for _, n := range k.rig.Nodes { // as kubeadm's documentation asks for
 		k.shell(n, "echo 1 >/proc/sys/net/ipv4/ip_forward")
 	}
@@ -98,13 +98,10 @@ func (k *cluster) node(name string) *rig.Node {
 	return k.rig.Nodes[i]
 }
 
-// commandLimit is generous: this machine may be busy with other tests.
-const commandLimit = 5 * time.Minute
-
 // try runs a command line on a node and returns its exit code, and all that it printed.
 func (k *cluster) try(n *rig.Node, line string) (code int, out string) {
 	k.Helper()
-	cmd := n.Command(k.Within(commandLimit), "sh", "-c", line)
+	cmd := n.Command(k.Patiently(), "sh", "-c", line)
 	var both bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &both, &both
 	err := cmd.Run()
@@ -118,7 +115,7 @@ func (k *cluster) try(n *rig.Node, line string) (code int, out string) {
 // shell runs a script on a node, which must succeed, and returns what it printed.
 func (k *cluster) shell(n *rig.Node, script string) string {
 	k.Helper()
-	out, err := n.Exec(k.Within(commandLimit), "sh", "-ec", script)
+	out, err := n.Exec(k.Patiently(), "sh", "-ec", script)
 	k.Must(err)
 	return strings.TrimSpace(string(out))
 }
@@ -126,7 +123,7 @@ func (k *cluster) shell(n *rig.Node, script string) string {
 // write writes a file of a node, as an administrator's editor would.
 func (k *cluster) write(n *rig.Node, path, text string) {
 	k.Helper()
-	cmd := n.Command(k.Within(time.Minute), "sh", "-ec", `mkdir -p "$(dirname "$1")"; cat >"$1"`, "sh", path)
+	cmd := n.Command(k.Patiently(), "sh", "-ec", `mkdir -p "$(dirname "$1")"; cat >"$1"`, "sh", path)
 	cmd.Stdin = strings.NewReader(text)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -135,9 +132,9 @@ func (k *cluster) write(n *rig.Node, path, text string) {
 }
 
 // eventually waits until something holds; it returns why it does not.
-func (k *cluster) eventually(what string, limit time.Duration, holds func() error) {
+func (k *cluster) eventually(what string, holds func() error) {
 	k.Helper()
-	for deadline := time.Now().Add(limit); ; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(hand.Patience); ; time.Sleep(200 * time.Millisecond) {
 		err := holds()
 		if err == nil {
 			return
@@ -170,7 +167,7 @@ func read(t *testing.T, name string) string {
 // as each of them shows.
 func (k *cluster) working(nodes ...*rig.Node) {
 	k.Helper()
-	ctx := k.Within(2 * time.Minute)
+	ctx := k.Patiently()
 	for _, n := range nodes {
 		k.Must(n.AwaitReady(ctx))
 		client, err := n.Client()

@@ -72,7 +72,7 @@ func (k *cluster) wantMembers(nodes ...*rig.Node) {
 		want = append(want, fmt.Sprintf("%s at https://%s:2380", n.Name, n.Address))
 	}
 	slices.Sort(want)
-	k.eventually("the members are "+strings.Join(want, ", "), time.Minute, func() error {
+	k.eventually("the members are "+strings.Join(want, ", "), func() error {
 		ctx, cancel := context.WithTimeout(k.Ctx, 10*time.Second)
 		defer cancel()
 		var first *clientv3.HashKVResponse
@@ -221,7 +221,7 @@ func (k *cluster) wantWritten(w *writer.Writer, nodes ...*rig.Node) {
 		k.Fatal("no write was acknowledged")
 	}
 	for _, n := range nodes {
-		got, err := k.etcd(n).Get(k.Within(time.Minute), writer.Prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+		got, err := k.etcd(n).Get(k.Patiently(), writer.Prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
 		k.Must(err)
 		there := map[string]bool{}
 		for _, kv := range got.Kvs {

@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -137,7 +136,7 @@ func (k *cluster) renewed(p *page, nodes ...*rig.Node) {
 	w := k.writing(nodes...)
 	written := func() {
 		before := w.Count()
-		k.eventually("something is written", 5*time.Minute, func() error {
+		k.eventually("something is written", func() error {
 			if w.Count() <= before+5 {
 				return errors.New("not yet")
 			}
@@ -163,7 +162,7 @@ func (k *cluster) renewed(p *page, nodes ...*rig.Node) {
 // anew. That the second could be upgraded, too, says nothing of etcdpod.
 func (k *cluster) upgraded(p *page, first, second, third *rig.Node) {
 	k.Helper()
-	k.Must(k.rig.SetEtcdTag(k.Within(time.Minute), rig.UpgradedEtcd))
+	k.Must(k.rig.SetEtcdTag(k.Patiently(), rig.UpgradedEtcd))
 	k.types(p, first, "kubeadm upgrade apply v1.37.2 --yes", 0)
 	k.types(p, third, "kubeadm upgrade node", 0)
 	for _, n := range []*rig.Node{first, third} {
@@ -184,7 +183,7 @@ func (k *cluster) reset(p *page, n *rig.Node, others ...*rig.Node) {
 	k.wantMembers(others...)
 	client, err := others[0].Client()
 	k.Must(err)
-	k.Must(client.CoreV1().Nodes().Delete(k.Within(time.Minute), n.Name, metav1.DeleteOptions{}))
+	k.Must(client.CoreV1().Nodes().Delete(k.Patiently(), n.Name, metav1.DeleteOptions{}))
 	k.joined(p, n)
 	all := append([]*rig.Node{n}, others...)
 	k.working(all...)
@@ -248,9 +247,9 @@ func (k *cluster) balanced(lost *rig.Node) {
 	}
 	client, err := kubernetes.NewForConfig(config)
 	k.Must(err)
-	k.Must(rig.AwaitControllers(k.Within(time.Minute), client))
-	k.Must(lost.KillEverything(k.Within(time.Minute)))
+	k.Must(rig.AwaitControllers(k.Patiently(), client))
+	k.Must(lost.KillEverything(k.Patiently()))
 	k.timed("controllers at the cluster's address, without "+lost.Name, func() {
-		k.Must(rig.AwaitControllers(k.Within(2*time.Minute), client))
+		k.Must(rig.AwaitControllers(k.Patiently(), client))
 	})
 }

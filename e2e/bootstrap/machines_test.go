@@ -5,7 +5,6 @@ package bootstrap
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/etcdpod/etcdpod/e2e/rig"
 )
@@ -73,9 +72,9 @@ func TestMembersOnMachinesOfTheirOwn(t *testing.T) {
 		k.wantMembers(etcds...)
 	})
 	k.part("a machine may be lost", func(k *cluster) {
-		k.Must(etcds[0].KillEverything(k.Within(time.Minute)))
+		k.Must(etcds[0].KillEverything(k.Patiently()))
 		k.working(cp1, cp2)
-		k.Must(etcds[0].Boot(k.Within(time.Minute)))
+		k.Must(etcds[0].Boot(k.Patiently()))
 		k.wantMembers(etcds...)
 	})
 	k.ends(p)

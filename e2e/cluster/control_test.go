@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"k8s.io/client-go/kubernetes"
 
@@ -58,7 +57,7 @@ func (k *control) with(t *testing.T) *control {
 func (k *control) settle() {
 	k.Helper()
 	if !k.node.Running() {
-		k.Must(k.node.Boot(k.Within(time.Minute)))
+		k.Must(k.node.Boot(k.Patiently()))
 	}
 	if r := k.openRun(); r.ID != "" {
 		k.Logf("an earlier test left %s open, in %s", r.ID, r.Phase)
@@ -69,24 +68,21 @@ func (k *control) settle() {
 	k.awaitReady()
 }
 
-// readyLimit is generous: this machine may be busy with other tests.
-const readyLimit = 10 * time.Minute
-
 func (k *control) awaitReady() {
 	k.Helper()
-	k.Must(k.node.AwaitReady(k.Within(readyLimit)))
+	k.Must(k.node.AwaitReady(k.Patiently()))
 }
 
 // awaitWorking returns when a new Deployment gets its ReplicaSet.
 func (k *control) awaitWorking() {
 	k.Helper()
-	k.Must(k.cluster.AwaitWorking(k.Within(readyLimit)))
+	k.Must(k.cluster.AwaitWorking(k.Patiently()))
 }
 
 // shell runs a script on the node and returns what it printed.
 func (k *control) shell(script string) string {
 	k.Helper()
-	out, err := k.node.Exec(k.Within(2*time.Minute), "sh", "-ec", script)
+	out, err := k.node.Exec(k.Patiently(), "sh", "-ec", script)
 	k.Must(err)
 	return strings.TrimSpace(string(out))
 }
@@ -100,7 +96,7 @@ type result struct {
 // etcdpod runs etcdpod on the node to its end.
 func (k *control) etcdpod(args ...string) result {
 	k.Helper()
-	cmd := k.node.Command(k.Within(5*time.Minute), append([]string{"etcdpod"}, args...)...)
+	cmd := k.node.Command(k.Patiently(), append([]string{"etcdpod"}, args...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -128,7 +124,7 @@ func (k *control) tell() {
 		k.Log("the node is switched off")
 		return
 	}
-	out, err := k.node.Exec(k.Within(time.Minute), "sh", "-c", `ls -la /etc/kubernetes/manifests /var/lib/etcdpod/runs/* /var/lib/etcd
+	out, err := k.node.Exec(k.Patiently(), "sh", "-c", `ls -la /etc/kubernetes/manifests /var/lib/etcdpod/runs/* /var/lib/etcd
 		ps -e -o pid,lstart,args | grep -E 'etcd|kube' | grep -v grep | cut -c1-160
 		etcdpod runs
 		for pod in etcd kube-apiserver; do tail -n 15 $(ls -t /var/log/pods/kube-system_$pod-*/$pod/*.log | head -n 1); done`)

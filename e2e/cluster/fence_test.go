@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/etcdpod/etcdpod/e2e/rig/hand"
 )
 
 // canary is a static pod that a kubelet runs, whatever holds etcd back.
@@ -36,7 +38,7 @@ func TestAKubeletThatSomebodyStartsInsideTheFenceRunsNothingOfTheControlPlane(t 
 	// It is watched for 20 s, and until the other pod shows that the kubelet works.
 	begun := time.Now()
 	for time.Since(begun) < 20*time.Second || !runs() {
-		if time.Since(begun) > readyLimit {
+		if time.Since(begun) > hand.Patience {
 			k.Fatal("the kubelet does not run the other static pod either: this proves nothing")
 		}
 		if up := k.shell("pgrep -a -x 'etcd|kube-apiserver|kube-controller|kube-scheduler' || true"); up != "" {

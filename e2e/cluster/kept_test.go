@@ -34,7 +34,7 @@ func TestADataDirectoryThatIsAMountPointIsRestoredInto(t *testing.T) {
 		pkill -KILL -x 'etcd|kube-apiserver|kube-controller|kube-scheduler'; while pgrep -x etcd; do sleep 0.1; done >/dev/null
 		`
 	k.shell(stop + "mv /var/lib/etcd /var/lib/etcd-before")
-	if err := k.node.OwnDisk(k.Within(readyLimit), "xfs", "/var/lib/etcd"); err != nil {
+	if err := k.node.OwnDisk(k.Patiently(), "xfs", "/var/lib/etcd"); err != nil {
 		t.Logf("the mount point is on this host's own file system instead: %v", err)
 		k.shell("mkdir -p -m 0700 /var/lib/etcd /var/lib/etcd-disk; mount --bind /var/lib/etcd-disk /var/lib/etcd")
 	}

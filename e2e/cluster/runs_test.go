@@ -127,7 +127,7 @@ func phaseTimes(all []event) string {
 // of anything else; cut ends the process. It returns the run that is then open.
 func (k *control) cutOff(file string, at point, cut func(kill func())) run {
 	k.Helper()
-	cmd := k.node.Command(k.Within(5*time.Minute), "etcdpod", "restore", "--yes", "--output", "json", file)
+	cmd := k.node.Command(k.Patiently(), "etcdpod", "restore", "--yes", "--output", "json", file)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	kill := func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/etcdpod/etcdpod/e2e/rig/hand"
 )
 
 func TestWhatABackupHoldsComesBackWhenEtcdsDataIsGone(t *testing.T) {
@@ -80,10 +82,10 @@ func (k *control) watchAll() *watchers {
 	stop := make(chan struct{})
 	k.Cleanup(func() { close(stop) })
 	factory.Start(stop)
-	if !cache.WaitForCacheSync(k.Within(30*time.Second).Done(), w.informer.HasSynced) {
+	if !cache.WaitForCacheSync(k.Patiently().Done(), w.informer.HasSynced) {
 		k.Fatal("the informer does not sync")
 	}
-	list, err := k.client.CoreV1().ConfigMaps(namespace).List(k.Within(30*time.Second),
+	list, err := k.client.CoreV1().ConfigMaps(namespace).List(k.Patiently(),
 		metav1.ListOptions{LabelSelector: label})
 	k.Must(err)
 	w.plain, err = k.client.CoreV1().ConfigMaps(namespace).Watch(k.Ctx,
@@ -144,7 +146,6 @@ func (w *watchers) fail(err error) {
 // converge insists that the informer's store becomes what the API server shows.
 func (w *watchers) converge(k *control) {
 	k.Helper()
-	const limit = 5 * time.Minute // only to end what hangs
 	start := time.Now()
 	for {
 		want, got := k.world(), w.store()
@@ -152,8 +153,8 @@ func (w *watchers) converge(k *control) {
 			k.Logf("the informer was up to date after %.1f s", time.Since(start).Seconds())
 			return
 		}
-		if time.Since(start) > limit {
-			k.Fatalf("after %s the informer still holds\n%v\nand the API server\n%v", limit, got, want)
+		if time.Since(start) > hand.Patience {
+			k.Fatalf("after %s the informer still holds\n%v\nand the API server\n%v", hand.Patience, got, want)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}

@@ -52,7 +52,7 @@ func (k *control) upgrade() {
 	k.Helper()
 	before := k.manifests()["etcd.yaml"]
 	start := time.Now()
-	out, err := k.cluster.Upgrade(k.Within(5*time.Minute), rig.UpgradedEtcd,
+	out, err := k.cluster.Upgrade(k.Patiently(), rig.UpgradedEtcd,
 		"--certificate-renewal=false", skipPreflight)
 	if err != nil {
 		k.Fatalf("%v\n%s", err, out)

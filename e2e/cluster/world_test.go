@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,7 +27,7 @@ type world map[string]string
 
 func (k *control) world() world {
 	k.Helper()
-	list, err := k.client.CoreV1().ConfigMaps(namespace).List(k.Within(30*time.Second),
+	list, err := k.client.CoreV1().ConfigMaps(namespace).List(k.Patiently(),
 		metav1.ListOptions{LabelSelector: label})
 	k.Must(err)
 	w := world{}
@@ -53,16 +52,16 @@ func (k *control) put(name, value string) {
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{label: "yes"}},
 		Data:       map[string]string{"value": value},
 	}
-	_, err := maps.Create(k.Within(30*time.Second), object, metav1.CreateOptions{})
+	_, err := maps.Create(k.Patiently(), object, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
-		_, err = maps.Update(k.Within(30*time.Second), object, metav1.UpdateOptions{})
+		_, err = maps.Update(k.Patiently(), object, metav1.UpdateOptions{})
 	}
 	k.Must(err)
 }
 
 func (k *control) remove(name string) {
 	k.Helper()
-	err := k.client.CoreV1().ConfigMaps(namespace).Delete(k.Within(30*time.Second), name, metav1.DeleteOptions{})
+	err := k.client.CoreV1().ConfigMaps(namespace).Delete(k.Patiently(), name, metav1.DeleteOptions{})
 	if !apierrors.IsNotFound(err) {
 		k.Must(err)
 	}
@@ -78,7 +77,7 @@ type scene struct {
 func (k *control) scene() scene {
 	k.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
-	if _, err := k.client.CoreV1().Namespaces().Create(k.Within(30*time.Second),
+	if _, err := k.client.CoreV1().Namespaces().Create(k.Patiently(),
 		ns, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
 		k.Must(err)
 	}

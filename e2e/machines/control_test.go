@@ -29,9 +29,6 @@ type control struct {
 	node    *rig.Node
 }
 
-// limit is generous: this machine may be busy with other tests.
-const limit = 10 * time.Minute
-
 // on makes a control plane on such a machine.
 func on(t *testing.T, name string, m rig.Machine) *control {
 	t.Helper()
@@ -39,9 +36,9 @@ func on(t *testing.T, name string, m rig.Machine) *control {
 	k := (&control{}).with(t)
 	dir, err := rig.Dir(name)
 	k.Must(err)
-	k.Must(rig.Clear(k.Within(time.Minute), dir))
+	k.Must(rig.Clear(k.Patiently(), dir))
 	start := time.Now()
-	k.cluster, err = rig.Up(k.Within(limit), rig.Options{Name: name, Machine: m})
+	k.cluster, err = rig.Up(k.Patiently(), rig.Options{Name: name, Machine: m})
 	k.Must(err)
 	t.Logf("up: %.1f s", time.Since(start).Seconds())
 	k.node = k.cluster.Node(0)
@@ -50,9 +47,9 @@ func on(t *testing.T, name string, m rig.Machine) *control {
 		if t.Failed() {
 			k.tell()
 		}
-		k.Must(rig.GiveBack(k.Within(time.Minute), name))
+		k.Must(rig.GiveBack(k.Patiently(), name))
 	})
-	k.Must(k.cluster.InstallEtcdpod(k.Within(limit), "etcdpod", ""))
+	k.Must(k.cluster.InstallEtcdpod(k.Patiently(), "etcdpod", ""))
 	return k
 }
 
@@ -75,7 +72,7 @@ func (k *control) part(name string, test func(k *control)) {
 // shell runs a script on a node and returns what it printed.
 func (k *control) shell(n *rig.Node, script string) string {
 	k.Helper()
-	out, err := n.Exec(k.Within(limit), "sh", "-ec", script)
+	out, err := n.Exec(k.Patiently(), "sh", "-ec", script)
 	k.Must(err)
 	return strings.TrimSpace(string(out))
 }
@@ -83,7 +80,7 @@ func (k *control) shell(n *rig.Node, script string) string {
 // etcdpod runs etcdpod on a node, insists on its exit code, and returns its standard output.
 func (k *control) etcdpod(n *rig.Node, code int, args ...string) string {
 	k.Helper()
-	cmd := n.Command(k.Within(limit), append([]string{"etcdpod"}, args...)...)
+	cmd := n.Command(k.Patiently(), append([]string{"etcdpod"}, args...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -106,9 +103,9 @@ func (k *control) put(value string) {
 	k.Must(err)
 	maps := client.CoreV1().ConfigMaps(metav1.NamespaceDefault)
 	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: mark}, Data: map[string]string{"value": value}}
-	_, err = maps.Create(k.Within(limit), object, metav1.CreateOptions{})
+	_, err = maps.Create(k.Patiently(), object, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
-		_, err = maps.Update(k.Within(limit), object, metav1.UpdateOptions{})
+		_, err = maps.Update(k.Patiently(), object, metav1.UpdateOptions{})
 	}
 	k.Must(err)
 }
@@ -118,7 +115,7 @@ func (k *control) says(n *rig.Node, want string) {
 	k.Helper()
 	client, err := n.Client()
 	k.Must(err)
-	got, err := client.CoreV1().ConfigMaps(metav1.NamespaceDefault).Get(k.Within(limit), mark, metav1.GetOptions{})
+	got, err := client.CoreV1().ConfigMaps(metav1.NamespaceDefault).Get(k.Patiently(), mark, metav1.GetOptions{})
 	k.Must(err)
 	if got.Data["value"] != want {
 		k.Fatalf("on %s the cluster says %q, not %q", n.Name, got.Data["value"], want)
@@ -135,7 +132,7 @@ func (k *control) backup() (file, then string) {
 
 func (k *control) tell() {
 	for _, n := range k.cluster.Nodes {
-		out, err := n.Exec(k.Within(time.Minute), "sh", "-c", `findmnt -R /var/lib; etcdpod runs; ls -la /etc/kubernetes/manifests /var/lib/etcd
+		out, err := n.Exec(k.Patiently(), "sh", "-c", `findmnt -R /var/lib; etcdpod runs; ls -la /etc/kubernetes/manifests /var/lib/etcd
 			ps -eo pid,etime,args | grep -v '\[' | cut -c1-160; tail -n 20 /var/log/kubelet.log /var/log/containerd.log`)
 		k.Logf("on %s: %v\n%s", n.Name, err, out)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 	"github.com/etcdpod/etcdpod/e2e/rig"
+	"github.com/etcdpod/etcdpod/e2e/rig/hand"
 )
 
 func TestMatrixOnContainerd2(t *testing.T) {
@@ -33,7 +34,7 @@ func TestMatrixOnContainerd2(t *testing.T) {
 				if strings.Contains(plan, untold) == said {
 					return
 				}
-				if time.Since(begun) > limit {
+				if time.Since(begun) > hand.Patience {
 					k.Fatalf("that it is not known is to be said: %v; and the plan is\n%s", said, plan)
 				}
 			}
@@ -86,7 +87,7 @@ func onFileSystem(t *testing.T, kind string) {
 		})
 	}
 	k.part("where /var/lib/etcd is a disk of its own", func(k *control) {
-		k.moving(func() { k.Must(k.node.OwnDisk(k.Within(limit), kind, "/var/lib/etcd")) })
+		k.moving(func() { k.Must(k.node.OwnDisk(k.Patiently(), kind, "/var/lib/etcd")) })
 		k.restores(k.node)
 		k.undoes()
 		isOn(k)
@@ -103,8 +104,8 @@ func (k *control) alone() {
 	k.part("a restore that fails is undone", func(k *control) { k.undoes() })
 	k.part("after a power failure what was restored is there", func(k *control) {
 		_, then := k.backup()
-		k.Must(k.node.Reboot(k.Within(limit)))
-		k.Must(k.node.AwaitReady(k.Within(limit)))
+		k.Must(k.node.Reboot(k.Patiently()))
+		k.Must(k.node.AwaitReady(k.Patiently()))
 		k.says(k.node, then)
 	})
 	k.part("certificates are renewed", func(k *control) {
@@ -114,7 +115,7 @@ func (k *control) alone() {
 			k.Errorf("etcd still serves the certificate %s", before)
 		}
 		k.etcdpod(k.node, 0, "certs", "check")
-		k.Must(k.node.AwaitReady(k.Within(limit)))
+		k.Must(k.node.AwaitReady(k.Patiently()))
 		k.backup()
 	})
 }
@@ -143,10 +144,10 @@ func (k *control) restores(nodes ...*rig.Node) {
 	k.etcdpod(k.node, 0, args...)
 	k.Logf("restore: %.1f s", time.Since(start).Seconds())
 	for _, n := range nodes {
-		k.Must(n.AwaitReady(k.Within(limit)))
+		k.Must(n.AwaitReady(k.Patiently()))
 		k.says(n, then)
 	}
-	k.Must(k.cluster.AwaitWorking(k.Within(limit)))
+	k.Must(k.cluster.AwaitWorking(k.Patiently()))
 }
 
 // undoes has a restore fail after the data was exchanged: etcd would have to serve at once.
@@ -155,7 +156,7 @@ func (k *control) undoes() {
 	file, _ := k.backup()
 	k.put("later")
 	k.etcdpod(k.node, 1, "restore", "--yes", "--wait-timeout", "50ms", file)
-	k.Must(k.node.AwaitReady(k.Within(limit)))
+	k.Must(k.node.AwaitReady(k.Patiently()))
 	k.says(k.node, "later")
 }
 
@@ -179,13 +180,13 @@ func (k *control) moving(to func()) {
 	k.shell(k.node, `cp -a /var/lib/etcd-before/member /var/lib/etcd
 		rm -r /var/lib/etcd-before
 		systemctl start kubelet`)
-	k.Must(k.node.AwaitReady(k.Within(limit)))
+	k.Must(k.node.AwaitReady(k.Patiently()))
 }
 
 // joins makes a second machine a control plane, as docs/kubeadm.md says.
 func (k *control) joins() {
 	k.Helper()
-	machine, err := k.cluster.Add(k.Within(limit), "cp2")
+	machine, err := k.cluster.Add(k.Patiently(), "cp2")
 	k.Must(err)
 	const config = "/var/lib/kubeadm.yaml"
 	k.Must(os.WriteFile(machine.Path(config), []byte(machine.JoinConfiguration()), 0o600))
@@ -193,7 +194,7 @@ func (k *control) joins() {
 	k.shell(machine, join+"etcd-join,kubelet-wait-bootstrap,control-plane-join,wait-control-plane")
 	k.etcdpod(machine, 0, "join", "--config", config, "--yes")
 	k.shell(machine, join+"control-plane-prepare,check-etcd,kubelet-start,etcd-join")
-	k.Must(k.cluster.AwaitWorking(k.Within(limit)))
+	k.Must(k.cluster.AwaitWorking(k.Patiently()))
 	_, then := k.backup()
 	k.says(machine, then)
 	var status struct{ Members []struct{ Name string } }

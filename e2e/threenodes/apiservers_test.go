@@ -24,13 +24,13 @@ func (k *cluster) etcdServers(n *rig.Node, urls ...string) {
 	k.shell(n, fmt.Sprintf(`sed 's#--etcd-servers=.*#%s#' %s >/var/lib/kube-apiserver.yaml && cp `+
 		`/var/lib/kube-apiserver.yaml %[2]s`, flag, apiServerManifest))
 	k.uses(n, flag)
-	k.Must(n.AwaitReady(k.Within(readyLimit)))
+	k.Must(n.AwaitReady(k.Patiently()))
 }
 
 // uses returns when the one API server of a node has that flag.
 func (k *cluster) uses(n *rig.Node, flag string) {
 	k.Helper()
-	for ctx := k.Within(readyLimit); ; {
+	for ctx := k.Patiently(); ; {
 		all, err := n.Processes(ctx, "kube-apiserver")
 		k.Must(err)
 		if len(all) == 1 && slices.Contains(all[0].Args, flag) {
@@ -62,7 +62,7 @@ func (k *cluster) leave(n *rig.Node) *cluster {
 		grep -e "--etcd-servers=https://.*,https://" `+apiServerManifest+`
 		cp /var/lib/etcdpod/runs/*-remove-*/manifests/etcd.yaml /var/lib/etcd.yaml
 		rm -rf /var/lib/etcd/member`)
-	k.Must(n.AwaitReady(k.Within(readyLimit)))
+	k.Must(n.AwaitReady(k.Patiently()))
 	return k.withEtcdOn(others)
 }
 
@@ -103,7 +103,7 @@ func TestAnAPIServerWithoutEtcdIsFencedAndGetsNoData(t *testing.T) {
 		two := k.only(k.etcds)
 		two.want(0, k.nodes[0], two.restore(s, "--api-servers-stopped")...)
 		two.be(wholeNew, w)
-		k.Must(alone.StartKubelet(k.Within(time.Minute)))
+		k.Must(alone.StartKubelet(k.Patiently()))
 		k.be(wholeNew, w)
 		k.allClosed()
 	})
@@ -135,7 +135,7 @@ func TestOtherClientsOfEtcdAreNamed(t *testing.T) {
 	clients, err := dialEtcds(k.nodes[1:2]) // of the etcd of another node than the coordinator's
 	k.Must(err)
 	defer clients.close()
-	_, err = clients.clients[0].Get(k.Within(time.Minute), "connected")
+	_, err = clients.clients[0].Get(k.Patiently(), "connected")
 	k.Must(err)
 	if now := notes(); !strings.Contains(now, host) {
 		t.Errorf("%s is connected to %s, and is not named: %s", host, k.nodes[1].Name, now)

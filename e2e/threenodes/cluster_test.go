@@ -30,7 +30,7 @@ type cluster struct {
 func take(t *testing.T) *cluster {
 	t.Helper()
 	k := attach(t)
-	if err := k.settle(k.Within(5 * time.Minute)); err != nil {
+	if err := k.settle(k.Patiently()); err != nil {
 		t.Logf("the cluster is made anew, as an earlier test has left it: %v", err)
 		k.tell()
 		k = anew(t)
@@ -142,12 +142,9 @@ func (k *cluster) settle(ctx context.Context) error {
 	return err
 }
 
-// readyLimit is generous: this machine may be busy with other tests.
-const readyLimit = 10 * time.Minute
-
 func (k *cluster) awaitReady() {
 	k.Helper()
-	ctx := k.Within(readyLimit)
+	ctx := k.Patiently()
 	for _, n := range k.nodes {
 		k.Must(n.AwaitReady(ctx))
 	}
@@ -156,7 +153,7 @@ func (k *cluster) awaitReady() {
 // shell runs a script on a node and returns what it printed.
 func (k *cluster) shell(n *rig.Node, script string) string {
 	k.Helper()
-	out, err := n.Exec(k.Within(2*time.Minute), "sh", "-ec", script)
+	out, err := n.Exec(k.Patiently(), "sh", "-ec", script)
 	k.Must(err)
 	return strings.TrimSpace(string(out))
 }
@@ -170,7 +167,7 @@ type result struct {
 // etcdpod runs etcdpod on a node to its end.
 func (k *cluster) etcdpod(n *rig.Node, args ...string) result {
 	k.Helper()
-	cmd := n.Command(k.Within(5*time.Minute), append([]string{"etcdpod"}, args...)...)
+	cmd := n.Command(k.Patiently(), append([]string{"etcdpod"}, args...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -200,7 +197,7 @@ func (k *cluster) tell() {
 			k.Logf("%s is switched off", n.Name)
 			continue
 		}
-		out, err := n.Exec(k.Within(time.Minute), "sh", "-c", `ls -la /etc/kubernetes/manifests /var/lib/etcdpod/runs/* /var/lib/etcd
+		out, err := n.Exec(k.Patiently(), "sh", "-c", `ls -la /etc/kubernetes/manifests /var/lib/etcdpod/runs/* /var/lib/etcd
 			ps -e -o pid,lstart,args | grep -E 'etcd|kube|ssh' | grep -v grep | cut -c1-160
 			etcdpod runs
 			for pod in etcd kube-apiserver; do tail -n 10 $(ls -t /var/log/pods/kube-system_$pod-*/$pod/*.log | head -n 1); done`)

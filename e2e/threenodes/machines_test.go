@@ -26,7 +26,7 @@ func TestAClusterIsRestoredOntoAMachineWithAnotherAddress(t *testing.T) {
 	const local = "https://127.0.0.1:2379"
 	// As where one API server is to outlive its own etcd.
 	k.etcdServers(first, local, clientURL(lost))
-	k.Must(k.rig.Remove(k.Within(time.Minute), lost))
+	k.Must(k.rig.Remove(k.Patiently(), lost))
 	two := k.only(k.rig.Nodes)
 	two.want(0, first, two.restore(s, "--lost", lost.Name)...)
 	two.be(wholeNew, w)
@@ -54,7 +54,7 @@ func TestALostMemberIsRemovedAndAnotherMachineJoins(t *testing.T) {
 	const local = "https://127.0.0.1:2379"
 	// As where one API server is to outlive its own etcd.
 	k.etcdServers(first, local, clientURL(lost))
-	k.Must(k.rig.Remove(k.Within(time.Minute), lost))
+	k.Must(k.rig.Remove(k.Patiently(), lost))
 	two := k.only(k.rig.Nodes)
 	r := two.want(5, first, "remove", two.nodes[1].Name, "--yes", "--nodes", two.names())
 	if !strings.Contains(r.stderr, "would lose its quorum at once") {
@@ -75,7 +75,7 @@ func TestALostMemberIsReplacedByAnotherMachine(t *testing.T) {
 	first, lost := k.nodes[0], k.nodes[2]
 	const local, config = "https://127.0.0.1:2379", "/var/lib/kubeadm.yaml"
 	k.etcdServers(first, local, clientURL(lost))
-	k.Must(k.rig.Remove(k.Within(time.Minute), lost))
+	k.Must(k.rig.Remove(k.Patiently(), lost))
 	two := k.only(k.rig.Nodes)
 	machine := two.switchOn(lost)
 	k.Must(os.WriteFile(machine.Path(config), []byte(machine.JoinConfiguration()), 0o600))
@@ -86,7 +86,7 @@ func TestALostMemberIsReplacedByAnotherMachine(t *testing.T) {
 		"--config", config)
 	two.kubeadm(machine, "join", "--config", config, "--skip-phases",
 		"preflight,control-plane-prepare,check-etcd,kubelet-start,etcd-join")
-	k.Must(machine.AwaitReady(k.Within(readyLimit)))
+	k.Must(machine.AwaitReady(k.Patiently()))
 	k = k.only(k.rig.Nodes)
 	k.uses(first, "--etcd-servers="+local+","+clientURL(machine))
 	k.members() // with the new one
@@ -97,7 +97,7 @@ func TestALostMemberIsReplacedByAnotherMachine(t *testing.T) {
 // kubeadm runs a command of kubeadm's on a node.
 func (k *cluster) kubeadm(n *rig.Node, words ...string) {
 	k.Helper()
-	_, err := n.Exec(k.Within(5*time.Minute), append([]string{"kubeadm"}, words...)...)
+	_, err := n.Exec(k.Patiently(), append([]string{"kubeadm"}, words...)...)
 	k.Must(err)
 }
 
@@ -105,7 +105,7 @@ func (k *cluster) kubeadm(n *rig.Node, words ...string) {
 func (k *cluster) replace(gone *rig.Node) *rig.Node {
 	k.Helper()
 	machine := k.switchOn(gone)
-	k.Must(machine.Join(k.Within(5 * time.Minute)))
+	k.Must(machine.Join(k.Patiently()))
 	return machine
 }
 
@@ -114,9 +114,9 @@ func (k *cluster) switchOn(gone *rig.Node) *rig.Node {
 	k.Helper()
 	client, err := k.nodes[0].Client()
 	k.Must(err)
-	k.Must(client.CoreV1().Nodes().Delete(k.Within(time.Minute), gone.Name, metav1.DeleteOptions{}))
+	k.Must(client.CoreV1().Nodes().Delete(k.Patiently(), gone.Name, metav1.DeleteOptions{}))
 	k.forgotten(gone)
-	machine, err := k.rig.Add(k.Within(2*time.Minute), gone.Name)
+	machine, err := k.rig.Add(k.Patiently(), gone.Name)
 	k.Must(err)
 	if machine.Address == gone.Address {
 		k.Fatalf("the new %s has the address of the old one, %s", machine.Name, machine.Address)
@@ -131,7 +131,7 @@ func (k *cluster) forgotten(gone *rig.Node) {
 	clients, err := dialEtcds(k.nodes[:1])
 	k.Must(err)
 	defer clients.close()
-	for ctx := k.Within(time.Minute); ; {
+	for ctx := k.Patiently(); ; {
 		lease, err := clients.clients[0].Get(ctx, "/registry/masterleases/"+gone.Address)
 		k.Must(err)
 		if len(lease.Kvs) == 0 {
@@ -147,7 +147,7 @@ func (k *cluster) peers(gone, machine *rig.Node) {
 	clients, err := dialEtcds(k.nodes[:1])
 	k.Must(err)
 	defer clients.close()
-	list, err := clients.clients[0].MemberList(k.Within(time.Minute))
+	list, err := clients.clients[0].MemberList(k.Patiently())
 	k.Must(err)
 	var urls []string
 	for _, m := range list.Members {

@@ -177,7 +177,7 @@ func (k *cluster) points(s scene) (all []point) {
 // point until something is cut off.
 func (k *cluster) cutOff(s scene, t trial, flags ...string) int {
 	k.Helper()
-	cmd := k.nodes[0].Command(k.Within(5*time.Minute),
+	cmd := k.nodes[0].Command(k.Patiently(),
 		append([]string{"etcdpod", "--output", "json"}, k.restore(s, flags...)...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -217,12 +217,12 @@ func (k *cluster) strike(t trial, kill func()) (after func()) {
 		if node == k.nodes[0] {
 			node = k.nodes[1]
 		}
-		if n, err := node.Kill(k.Within(time.Minute), "^etcdpod agent"); err != nil || n == 0 {
+		if n, err := node.Kill(k.Patiently(), "^etcdpod agent"); err != nil || n == 0 {
 			k.Fatalf("%d agents were killed: %v", n, err)
 		}
 	case reboot:
-		k.Must(node.KillEverything(k.Within(time.Minute)))
-		on, ctx := make(chan error, 1), k.Within(readyLimit)
+		k.Must(node.KillEverything(k.Patiently()))
+		on, ctx := make(chan error, 1), k.Patiently()
 		go func() { on <- node.Boot(ctx) }()
 		after = func() { k.Must(<-on) }
 	}

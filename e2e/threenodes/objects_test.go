@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -57,7 +56,7 @@ func worldOf(ctx context.Context, n *rig.Node) (world, error) {
 // world returns what all three API servers show; that they differ is a failure.
 func (k *cluster) world() world {
 	k.Helper()
-	w, err := sharedWorld(k.Within(30*time.Second), k.nodes)
+	w, err := sharedWorld(k.Patiently(), k.nodes)
 	k.Must(err)
 	return w
 }
@@ -88,9 +87,9 @@ func (k *cluster) put(n *rig.Node, name, value string) {
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{label: "yes"}},
 		Data:       map[string]string{"value": value},
 	}
-	_, err = objects.Create(k.Within(30*time.Second), object, metav1.CreateOptions{})
+	_, err = objects.Create(k.Patiently(), object, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
-		_, err = objects.Update(k.Within(30*time.Second), object, metav1.UpdateOptions{})
+		_, err = objects.Update(k.Patiently(), object, metav1.UpdateOptions{})
 	}
 	k.Must(err)
 }
@@ -99,7 +98,7 @@ func (k *cluster) remove(n *rig.Node, name string) {
 	k.Helper()
 	objects, err := configMaps(n)
 	k.Must(err)
-	if err := objects.Delete(k.Within(30*time.Second), name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
+	if err := objects.Delete(k.Patiently(), name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
 		k.Must(err)
 	}
 }
@@ -116,7 +115,7 @@ func (k *cluster) scene() scene {
 	client, err := k.nodes[0].Client()
 	k.Must(err)
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
-	if _, err := client.CoreV1().Namespaces().Create(k.Within(30*time.Second),
+	if _, err := client.CoreV1().Namespaces().Create(k.Patiently(),
 		ns, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
 		k.Must(err)
 	}

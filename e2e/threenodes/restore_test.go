@@ -70,11 +70,11 @@ func TestAFullDiskOnOneNodeTakesAllBack(t *testing.T) {
 	w := k.before(s)
 	full := k.nodes[1]
 	for inodes := 5; ; inodes++ {
-		k.Must(full.SmallDisk(k.Within(time.Minute), "/var/lib/etcdpod", 256<<20))
+		k.Must(full.SmallDisk(k.Patiently(), "/var/lib/etcdpod", 256<<20))
 		k.shell(full, fmt.Sprintf("mount -o remount,nr_inodes=%d /var/lib/etcdpod", inodes))
 		r := k.etcdpod(k.nodes[0], k.restore(s)...)
 		k.allClosed()
-		k.Must(full.Unmount(k.Within(time.Minute), "/var/lib/etcdpod"))
+		k.Must(full.Unmount(k.Patiently(), "/var/lib/etcdpod"))
 		if r.code != 1 || !strings.Contains(r.stderr, full.Name) || !strings.Contains(r.stderr, "no space left") {
 			t.Fatalf("with %d inodes it ends with %d, and should with 1 and say where the disk is full:\n%s",
 				inodes, r.code, r.stderr)
@@ -90,7 +90,7 @@ func TestWhatCannotEndWellIsRefusedOnAllNodes(t *testing.T) {
 	k := take(t)
 	s := k.scene()
 	w := k.before(s)
-	k.Must(k.rig.InstallEtcdpod(k.Within(time.Minute), "etcdpod-other", "0.0.0-other"))
+	k.Must(k.rig.InstallEtcdpod(k.Patiently(), "etcdpod-other", "0.0.0-other"))
 	for _, c := range []struct {
 		name  string
 		args  []string
@@ -129,14 +129,14 @@ func TestAClusterIsRestoredWithoutANodeThatIsLost(t *testing.T) {
 	s := k.scene()
 	w := k.before(s)
 	lost := k.nodes[2]
-	k.Must(lost.KillEverything(k.Within(time.Minute)))
+	k.Must(lost.KillEverything(k.Patiently()))
 	two := k.only(k.nodes[:2])
 	two.want(0, k.nodes[0], two.restore(s, "--lost", lost.Name)...)
 	two.be(wholeNew, w)
 	two.allClosed()
 
 	after := two.before(s)
-	k.Must(lost.Boot(k.Within(time.Minute)))
+	k.Must(lost.Boot(k.Patiently()))
 	k.want(0, k.nodes[0], k.restore(s)...)
 	k.be(wholeNew, after)
 }
@@ -177,7 +177,7 @@ func (k *cluster) tellOutage(meters []*rig.Meter) {
 	k.Helper()
 	var first, ready, working time.Time
 	for _, m := range meters {
-		o, err := m.End(k.Within(readyLimit))
+		o, err := m.End(k.Patiently())
 		k.Must(err)
 		if first.IsZero() || o.Down.Before(first) {
 			first = o.Down

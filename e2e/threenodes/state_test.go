@@ -39,23 +39,19 @@ func (k *cluster) before(s scene) worlds {
 // members returns the members, once they agree.
 func (k *cluster) members() []member {
 	k.Helper()
-	all, err := agreedMembers(k.Within(readyLimit), k.etcds)
+	all, err := agreedMembers(k.Patiently(), k.etcds)
 	k.Must(err)
 	return all
 }
 
-// agreeLimit is how long members may differ: etcd compacts one after the other, and a member that
-// was just started catches up.
-const agreeLimit = 2 * time.Minute
-
+// agreedMembers waits until members agree: etcd compacts one after the other, and a member that was
+// just started catches up.
 func agreedMembers(ctx context.Context, nodes []*rig.Node) ([]member, error) {
 	clients, err := dialEtcds(nodes)
 	if err != nil {
 		return nil, err
 	}
 	defer clients.close()
-	ctx, cancel := context.WithTimeout(ctx, agreeLimit)
-	defer cancel()
 	var last error
 	for {
 		all, err := clients.members(ctx)
@@ -80,7 +76,7 @@ func agreedMembers(ctx context.Context, nodes []*rig.Node) ([]member, error) {
 // API servers that differ, an API server that is not ready, processes of the other world.
 func (k *cluster) state(w worlds) (state, error) {
 	k.Helper()
-	ctx := k.Within(readyLimit)
+	ctx := k.Patiently()
 	for _, n := range k.nodes {
 		if err := n.AwaitReady(ctx); err != nil {
 			return "", err

@@ -51,7 +51,7 @@ func TestRootReachesEveryNodeFromEveryNode(t *testing.T) {
 		}
 	}
 	for _, n := range k.nodes {
-		if out, err := n.Exec(k.Within(time.Minute), "ssh", "-o", "HostKeyAlias=stranger", n.Name, "true"); err == nil {
+		if out, err := n.Exec(k.Patiently(), "ssh", "-o", "HostKeyAlias=stranger", n.Name, "true"); err == nil {
 			t.Errorf("%s enters a host whose key it does not know: %s", n.Name, out)
 		}
 	}
@@ -61,7 +61,7 @@ func TestANodeComesBackFromAReboot(t *testing.T) {
 	k := take(t)
 	w := k.before(k.scene())
 	node := k.nodes[1]
-	k.Must(node.Reboot(k.Within(time.Minute)))
+	k.Must(node.Reboot(k.Patiently()))
 	if got := k.shell(k.nodes[0], "ssh "+node.Name+" hostname"); got != node.Name {
 		t.Errorf("ssh enters %s, not %s", got, node.Name)
 	}
@@ -72,17 +72,17 @@ func TestFaultsStrikeWhatTheyAreMeantFor(t *testing.T) {
 	k := take(t)
 	a, b, c := k.nodes[0], k.nodes[1], k.nodes[2]
 	reaches := func(from, to *rig.Node) bool {
-		_, err := from.Exec(k.Within(time.Minute), "ssh", to.Name, "true")
+		_, err := from.Exec(k.Patiently(), "ssh", to.Name, "true")
 		return err == nil
 	}
 
 	t.Run("two nodes that are separated reach the third", func(t *testing.T) {
 		k := k.with(t)
-		k.Must(a.Separate(k.Within(time.Minute), b))
+		k.Must(a.Separate(k.Patiently(), b))
 		if reaches(a, b) || reaches(b, a) || !reaches(a, c) || !reaches(c, b) {
 			t.Error("the wrong nodes are separated")
 		}
-		k.Must(a.Unite(k.Within(time.Minute), b))
+		k.Must(a.Unite(k.Patiently(), b))
 		if !reaches(a, b) || !reaches(b, a) {
 			t.Error("the nodes are still separated")
 		}
@@ -90,11 +90,11 @@ func TestFaultsStrikeWhatTheyAreMeantFor(t *testing.T) {
 
 	t.Run("a node that is cut off reaches nobody", func(t *testing.T) {
 		k := k.with(t)
-		k.Must(c.CutOff(k.Within(time.Minute)))
+		k.Must(c.CutOff(k.Patiently()))
 		if reaches(c, a) || reaches(b, c) || !reaches(a, b) {
 			t.Error("the wrong node is cut off")
 		}
-		k.Must(c.Connect(k.Within(time.Minute)))
+		k.Must(c.Connect(k.Patiently()))
 		if !reaches(b, c) {
 			t.Error("the node is still cut off")
 		}
@@ -108,7 +108,7 @@ func TestFaultsStrikeWhatTheyAreMeantFor(t *testing.T) {
 		for _, n := range k.nodes {
 			k.shell(n, "until pgrep -fx 'sleep 4321'; do sleep 0.05; done")
 		}
-		killed, err := b.Kill(k.Within(time.Minute), "^sleep 4321$")
+		killed, err := b.Kill(k.Patiently(), "^sleep 4321$")
 		k.Must(err)
 		// It takes a moment to be gone.
 		k.shell(b, "while pgrep -fx 'sleep 4321'; do sleep 0.05; done")
@@ -116,19 +116,19 @@ func TestFaultsStrikeWhatTheyAreMeantFor(t *testing.T) {
 			t.Errorf("%d processes were killed", killed)
 		}
 		for _, n := range []*rig.Node{a, c} {
-			_, err := n.Kill(k.Within(time.Minute), "^sleep 4321$")
+			_, err := n.Kill(k.Patiently(), "^sleep 4321$")
 			k.Must(err)
 		}
 	})
 
 	t.Run("a small disk is full soon, and gone without a trace", func(t *testing.T) {
 		k := k.with(t)
-		k.Must(b.SmallDisk(k.Within(time.Minute), "/var/lib/etcdpod", 1<<20))
-		if _, err := b.Exec(k.Within(time.Minute), "dd", "if=/dev/zero", "of=/var/lib/etcdpod/fill",
+		k.Must(b.SmallDisk(k.Patiently(), "/var/lib/etcdpod", 1<<20))
+		if _, err := b.Exec(k.Patiently(), "dd", "if=/dev/zero", "of=/var/lib/etcdpod/fill",
 			"bs=64K", "count=17"); err == nil || !strings.Contains(err.Error(), "No space left") {
 			t.Errorf("17 blocks of 64 KiB are on a disk of 1 MiB: %v", err)
 		}
-		k.Must(b.Unmount(k.Within(time.Minute), "/var/lib/etcdpod"))
+		k.Must(b.Unmount(k.Patiently(), "/var/lib/etcdpod"))
 		k.shell(b, "test ! -e /var/lib/etcdpod/fill")
 	})
 }

@@ -16,9 +16,13 @@ type Hand struct {
 // Of returns the hand of a test or subtest.
 func Of(t *testing.T) Hand { return Hand{t, context.WithoutCancel(t.Context())} }
 
-// Within returns a context that ends after limit, by when something must have happened.
-func (h Hand) Within(limit time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(h.Ctx, limit)
+// Patience only ends what hangs: a test that may take less fails on a machine that is busy with
+// others, and proves nothing by that.
+const Patience = 10 * time.Minute
+
+// Patiently returns a context that ends after [Patience].
+func (h Hand) Patiently() context.Context {
+	ctx, cancel := context.WithTimeout(h.Ctx, Patience)
 	h.Cleanup(cancel)
 	return ctx
 }
