@@ -29,10 +29,7 @@ func (d *Defrag) Carry(ctx context.Context, n *engine.Node) (err error) {
 		return err
 	}
 	defer func() { l.release(ctx) }()
-	if err := d.quiet(ctx, l); err != nil {
-		return err
-	}
-	if err := d.look(ctx); err != nil {
+	if err := d.settled(ctx, l); err != nil {
 		return err
 	}
 	err = d.turns(ctx, l)
@@ -54,9 +51,28 @@ func (d *Defrag) quiet(ctx context.Context, l *lock) error {
 	return err
 }
 
+// settled looks at all members when nothing is under way in any of them.
+func (d *Defrag) settled(ctx context.Context, l *lock) error {
+	for {
+		if err := d.quiet(ctx, l); err != nil {
+			return err
+		}
+		if err := d.look(ctx); err != nil {
+			return err
+		}
+		l.keep(ctx, -1)
+		if len(d.c.busy()) == 0 { // nobody has begun one since
+			return nil
+		}
+	}
+}
+
+// mostLost is how often in a row the lock may end before a member's turn has begun.
+const mostLost = 10
+
 // turns has a turn for each member that is due.
 func (d *Defrag) turns(ctx context.Context, l *lock) error {
-	done := map[string]Member{}
+	done, lost := map[string]Member{}, 0
 	for {
 		at := d.next()
 		if at < 0 {
@@ -65,10 +81,23 @@ func (d *Defrag) turns(ctx context.Context, l *lock) error {
 		if ctx.Err() != nil {
 			return d.interrupted(ctx, nil)
 		}
-		if err := l.sure(ctx); err != nil {
-			return d.interrupted(ctx, err)
+		again, err := l.sure(ctx)
+		if err == nil && again { // somebody else may have had a turn
+			err = d.again(ctx, l, done)
 		}
-		err := d.turn(ctx, at, l)
+		if err != nil {
+			return d.interrupted(ctx, notTouched(err))
+		}
+		if again {
+			if lost++; lost == mostLost {
+				return d.interrupted(ctx, engine.WithHint(fmt.Errorf("the lock in etcd, which lasts %s, ended %d "+
+					"times before all members had been looked at", l.ttl, lost),
+					"see why etcd answers so slowly: run `etcdpod status`"))
+			}
+			continue
+		}
+		lost = 0
+		err = d.turn(ctx, at, l)
 		done[d.Report.Members[at].ID] = d.Report.Members[at]
 		if err != nil {
 			return d.interrupted(ctx, err)
@@ -84,11 +113,8 @@ func (d *Defrag) turns(ctx context.Context, l *lock) error {
 
 // again looks at all members once more, between two turns.
 func (d *Defrag) again(ctx context.Context, l *lock, done map[string]Member) error {
-	if err := d.quiet(ctx, l); err != nil {
-		return notTouched(err)
-	}
 	before := d.Report
-	err := d.look(ctx)
+	err := d.settled(ctx, l)
 	if err != nil {
 		d.Report = before
 		return notTouched(err)
@@ -201,7 +227,7 @@ func (d *Defrag) ended(ctx context.Context, i int, l *lock) error {
 	committed := d.c.Committed()
 	for began := clock.Now(); ; keep() {
 		d.c.looks[i] = d.c.lookAt(ctx, i)
-		behind := d.behind(ctx, i, committed)
+		behind := d.behind(ctx, i, committed, keep)
 		switch {
 		case behind == 0 && d.c.looks[i].err == nil:
 			return nil

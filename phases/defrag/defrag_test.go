@@ -44,7 +44,7 @@ func TestHelperCoordinator(t *testing.T) {
 	for at := range strings.SplitSeq(endpoints, ",") {
 		s = append(s, &server{client: at})
 	}
-	_, err := pod(t, s...).defragments(t.Context(), Options{claim: 3 * time.Second})
+	_, err := pod(t, s...).defragments(t.Context(), Options{claim: 10 * time.Second})
 	t.Fatal("it was to be killed", err)
 }
 
@@ -132,9 +132,15 @@ func coordinatorKilled(t *testing.T, all []*server) {
 	before := ofOthers(t, all, first)
 	frozen := first.freezeWhenCopying()
 	cmd := coordinator(t, all[0])
-	<-frozen
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	select {
+	case <-frozen:
+	case err := <-exited:
+		t.Fatal("it ended before anybody stood still: ", err)
+	}
 	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
+	<-exited
 
 	other := all[0]
 	if other == first {
@@ -143,7 +149,7 @@ func coordinatorKilled(t *testing.T, all []*server) {
 	m := pod(t, other)
 	ended := make(chan error, 1)
 	go func() {
-		next, err := m.defragments(t.Context(), Options{claim: 3 * time.Second})
+		next, err := m.defragments(t.Context(), Options{claim: 10 * time.Second})
 		if err == nil {
 			for _, one := range next.Report.Members {
 				if one.State != defragmented {
@@ -192,8 +198,11 @@ func TestALockThatEndedIsTakenAgainBeforeTheNextTurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	mine, theirs := &lock{d: d}, &lock{d: d}
-	if err := errors.Join(mine.take(t.Context()), mine.sure(t.Context())); err != nil || !mine.held {
+	if err := mine.take(t.Context()); err != nil || !mine.held {
 		t.Fatal(err)
+	}
+	if again, err := mine.sure(t.Context()); again || err != nil {
+		t.Fatal(again, err)
 	}
 	var refused *engine.RefusedError
 	if err := theirs.take(t.Context()); !errors.As(err, &refused) || theirs.held {
@@ -201,11 +210,48 @@ func TestALockThatEndedIsTakenAgainBeforeTheNextTurn(t *testing.T) {
 	}
 	mine.release(t.Context()) // as if it had ended, of which its owner hears nothing
 	mine.renewed = mine.renewed.Add(-mine.ttl)
-	if err := mine.sure(t.Context()); err != nil || !m.said("is taken again") {
-		t.Errorf("%v, %q", err, m.notes)
+	if again, err := mine.sure(t.Context()); !again || err != nil || !m.said("is taken again") {
+		t.Errorf("%v, %v, %q", again, err, m.notes)
 	}
 	if err := theirs.take(t.Context()); !errors.As(err, &refused) {
 		t.Errorf("both have it: %v", err)
+	}
+}
+
+func TestWhoLostTheLockNeitherKeepsNorEndsSomebodyElses(t *testing.T) {
+	all := start(t, "3.6.16", []string{"m1"})
+	m := pod(t, all[0])
+	d, err := Plan(t.Context(), m.Look, Options{Wait: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, theirs := &lock{d: d}, &lock{d: d}
+	if err := mine.take(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mine.release(t.Context()) // as if it had ended, of which its owner hears nothing
+	for theirs.ttl = mine.ttl; theirs.ttl == mine.ttl; {
+		if err := theirs.take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if theirs.ttl == mine.ttl { // one in sixty
+			theirs.release(t.Context())
+		}
+	}
+	for name, ago := range map[string]time.Duration{
+		"that is sure to have ended": mine.ttl, "that may not have ended": 0,
+	} {
+		mine.renewed = m.Look.Clock.Now().Add(-ago)
+		mine.keep(t.Context(), -1)
+		if err := mine.renew(t.Context(), -1); err == nil {
+			t.Errorf("a lock %s is renewed, and is somebody else's", name)
+		}
+		mine.renewed = m.Look.Clock.Now().Add(-ago)
+		mine.release(t.Context())
+		var refused *engine.RefusedError
+		if err := (&lock{d: d}).take(t.Context()); !errors.As(err, &refused) {
+			t.Errorf("a lock %s was released, and was somebody else's: %v", name, err)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -21,14 +22,24 @@ const claimID = 0x65746364706f6401
 // must outlast the turn of a member: while the leader is defragmented, etcd renews no lease.
 const leastClaim = time.Minute
 
+// lengths is how many lengths the lock may have, in seconds above the least: two coordinators
+// seldom choose the same, and so each sees whether the lock is its own.
+const lengths = 60
+
+// askLimit bounds one question to etcd.
+const askLimit = 15 * time.Second
+
 // lock is held from before the first look that counts to the end. A node's own lock is not enough:
 // another coordinator may be on another node, or in a pod.
 type lock struct {
 	d       *Defrag
 	held    bool
-	ttl     time.Duration
-	renewed time.Time // before the last request that etcd granted
+	ttl     time.Duration // its length, which tells it from somebody else's
+	renewed time.Time     // before the last request that etcd granted
 }
+
+// ours says whether the lock cannot have ended yet, so that nobody else can have it.
+func (l *lock) ours() bool { return l.held && l.d.node.Clock.Now().Sub(l.renewed) < l.ttl }
 
 // overhead is more than a lease takes of a database. Near its quota, etcd answers a request for one
 // with the alarm NOSPACE.
@@ -60,6 +71,9 @@ func (l *lock) take(ctx context.Context) error {
 	for _, m := range d.Report.Members {
 		l.ttl = max(l.ttl, least+3*engine.Seconds(m.StallSeconds).Round(time.Second))
 	}
+	if d.o.claim == 0 {
+		l.ttl += time.Duration(rand.IntN(lengths)) * time.Second
+	}
 	clock, told := d.node.Clock, false
 	for began := clock.Now(); ; {
 		at := clock.Now()
@@ -71,8 +85,10 @@ func (l *lock) take(ctx context.Context) error {
 			return err
 		})
 		switch {
-		case err != nil:
+		case err != nil && (ctx.Err() != nil || clock.Now().Sub(began) > d.o.Wait ||
+			len(d.c.unsettled(ctx, d.c.all())) == 0):
 			return err
+		case err != nil: // the member that was asked is at it, and another one is asked now
 		case granted:
 			l.held, l.renewed = true, at
 			return nil
@@ -93,41 +109,54 @@ func (l *lock) take(ctx context.Context) error {
 // keep renews the lock now and then, through another member than the one that is busy. That it
 // fails does not matter while it lasts.
 func (l *lock) keep(ctx context.Context, busy int) {
-	if l.held && l.d.node.Clock.Now().Sub(l.renewed) > l.ttl/3 {
+	if l.ours() && l.d.node.Clock.Now().Sub(l.renewed) > l.ttl/3 {
 		_ = l.renew(ctx, busy)
 	}
 }
 
+// renew fails where the lock had ended: somebody else may have had it since.
 func (l *lock) renew(ctx context.Context, busy int) error {
 	at := l.d.node.Clock.Now()
-	err := l.d.through(ctx, busy, func(ctx context.Context, c *etcd.Client) error { return c.RenewClaim(ctx, claimID) })
-	if err == nil {
+	err := l.d.through(ctx, busy, func(ctx context.Context, c *etcd.Client) error {
+		return c.RenewClaim(ctx, claimID, l.ttl)
+	})
+	switch {
+	case errors.Is(err, etcd.ErrClaimLost):
+		l.renewed = at.Add(-l.ttl)
+	case err == nil && !l.ours():
+		return etcd.ErrClaimLost
+	case err == nil:
 		l.renewed = at
 	}
 	return err
 }
 
-// sure returns when nobody else can have the lock: right before a member's turn.
-func (l *lock) sure(ctx context.Context) error {
-	age := l.d.node.Clock.Now().Sub(l.renewed)
-	if !l.held || age < l.ttl && l.renew(ctx, -1) == nil || age < l.ttl/2 {
-		return nil
+// sure returns when nobody else can have the lock: right before a member's turn. It says whether
+// the lock had to be taken again: somebody else may have had a turn since.
+func (l *lock) sure(ctx context.Context) (again bool, err error) {
+	if !l.held || l.ours() && l.renew(ctx, -1) == nil || l.d.node.Clock.Now().Sub(l.renewed) < l.ttl/2 {
+		return false, nil
 	}
 	l.d.say("the lock has ended meanwhile, and is taken again")
-	return l.take(ctx)
+	return true, l.take(ctx)
 }
 
+// release ends the lock, unless it may be somebody else's. One that is not released ends by itself.
 func (l *lock) release(ctx context.Context) {
-	if l.held { // a lock that is not released ends by itself
+	if l.ours() {
 		_ = l.d.through(context.WithoutCancel(ctx), -1, func(ctx context.Context, c *etcd.Client) error {
-			return c.EndClaim(ctx, claimID)
+			return c.EndClaim(ctx, claimID, l.ttl)
 		})
 	}
 }
 
-// through does something with a voter that answers, for a limited time.
+// through does something with a voter that answers, for a limited time: with one in which nothing
+// is under way, if there is one.
 func (d *Defrag) through(ctx context.Context, busy int, do func(context.Context, *etcd.Client) error) error {
-	way, ok := d.c.Voter(busy)
+	way, ok := d.c.Voter(func(i int) bool { return i == busy || !d.c.looks[i].quiet() })
+	if !ok {
+		way, ok = d.c.Voter(func(i int) bool { return i == busy })
+	}
 	if !ok {
 		return errors.New("no voter answers")
 	}
@@ -135,7 +164,7 @@ func (d *Defrag) through(ctx context.Context, busy int, do func(context.Context,
 }
 
 func (d *Defrag) with(ctx context.Context, way op.Access, do func(context.Context, *etcd.Client) error) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	c, err := d.node.Dialer().Dial(ctx, way)
 	if err != nil {

@@ -141,11 +141,10 @@ func (c *cluster) await(ctx context.Context, which []int, limit time.Duration, s
 // unsettled looks once more, and says of which members it is not known that nothing is under way.
 func (c *cluster) unsettled(ctx context.Context, which []int) []string {
 	said := make([]string, len(which))
+	engine.Concurrently(len(which), func(at int) { c.looks[which[at]] = c.lookAt(ctx, which[at]) })
 	engine.Concurrently(len(which), func(at int) {
 		i := which[at]
-		l := c.lookAt(ctx, i)
-		c.looks[i] = l
-		switch {
+		switch l := c.looks[i]; {
 		case !l.started, l.down():
 		case l.err != nil:
 			said[at] = fmt.Sprintf("%s may be being defragmented: %v", c.NameOf(i), l.err)

@@ -41,10 +41,11 @@ func (a *Asked) Way(i int) (op.Access, error) {
 	return a.r.wayTo(a.r.members[i], i == a.r.own)
 }
 
-// Voter is how a voter that answered is reached, another one than except; false: none did.
-func (a *Asked) Voter(except int) (op.Access, bool) {
+// Voter is how a voter that answered is reached, if it is not one of those to leave out; false:
+// none did.
+func (a *Asked) Voter(leaveOut func(i int) bool) (op.Access, bool) {
 	for _, i := range a.r.ownFirst() {
-		if i != except && !a.r.answers[i].Learner {
+		if !leaveOut(i) && !a.r.answers[i].Learner {
 			return a.r.answers[i].way, true
 		}
 	}

@@ -148,10 +148,11 @@ func defragment(ctx context.Context, a Access) error {
 	return err
 }
 
-// isLost says whether an error is not the server's answer.
+// isLost says whether an error is not the server's answer: a proxy that resets a stream has it
+// called internal.
 func isLost(err error) bool {
 	switch codeOf(err) {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Internal:
 		return true
 	}
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
@@ -193,19 +194,30 @@ func (c *Client) ClaimEnds(ctx context.Context, id int64) (time.Duration, error)
 	return time.Duration(max(0, r.TTL)) * time.Second, nil
 }
 
-// RenewClaim fails if the claim has ended.
-func (c *Client) RenewClaim(ctx context.Context, id int64) error {
-	_, err := call(ctx, c, c.access.CallTimeout, "keep the lock in etcd",
+// ErrClaimLost says that a claim has ended, or is somebody else's by now.
+var ErrClaimLost = errors.New("the lock in etcd has ended")
+
+// RenewClaim fails with [ErrClaimLost] if the claim of that length has ended: who takes it after
+// that takes another length.
+func (c *Client) RenewClaim(ctx context.Context, id int64, ttl time.Duration) error {
+	r, err := call(ctx, c, c.access.CallTimeout, "keep the lock in etcd",
 		"", func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
 			return c.v3.KeepAliveOnce(ctx, clientv3.LeaseID(id))
 		})
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) || err == nil && r.TTL != int64(ttl/time.Second) {
+		return ErrClaimLost
+	}
 	return err
 }
 
-// EndClaim ends a claim; one that has ended is no error.
-func (c *Client) EndClaim(ctx context.Context, id int64) error {
+// EndClaim ends a claim of that length; that it has ended, or is somebody else's, is no error.
+func (c *Client) EndClaim(ctx context.Context, id int64, ttl time.Duration) error {
 	_, err := call(ctx, c, c.access.CallTimeout, "release the lock in etcd",
 		"", func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
+			r, err := c.v3.TimeToLive(ctx, clientv3.LeaseID(id))
+			if err != nil || r.TTL < 0 || r.GrantedTTL != int64(ttl/time.Second) {
+				return nil, err
+			}
 			return c.v3.Revoke(ctx, clientv3.LeaseID(id))
 		})
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {

@@ -196,7 +196,7 @@ func TestAClaimIsHadOnceAndEndsByItself(t *testing.T) {
 			if ends, err := c.ClaimEnds(ctx, id); ends > ttl || err != nil {
 				t.Errorf("%s, %v", ends, err)
 			}
-			if err := c.RenewClaim(ctx, id); err != nil {
+			if err := c.RenewClaim(ctx, id, ttl); err != nil {
 				t.Error(err)
 			}
 			eventually(t, func() error { // nobody renews it
@@ -206,10 +206,10 @@ func TestAClaimIsHadOnceAndEndsByItself(t *testing.T) {
 				}
 				return err
 			})
-			if err := errors.Join(c.EndClaim(ctx, id), c.EndClaim(ctx, id)); err != nil {
+			if err := errors.Join(c.EndClaim(ctx, id, time.Minute), c.EndClaim(ctx, id, time.Minute)); err != nil {
 				t.Error(err)
 			}
-			if err := c.RenewClaim(ctx, id); err == nil {
+			if err := c.RenewClaim(ctx, id, ttl); err == nil {
 				t.Error("renewed, and it had ended")
 			}
 			if ends, err := c.ClaimEnds(ctx, id); ends != 0 || err != nil {
