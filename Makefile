@@ -19,6 +19,9 @@ PKGS ?=
 
 # Real control planes wait most of the time, so two packages run at once, the longest first.
 REAL_CONTROL_PLANES := $(foreach p,threenodes bootstrap cluster rig oracle dist,./e2e/$p/...)
+# go vet has gone over everything before, and nobody debugs these binaries: half of what building them
+# costs is for that.
+GOTEST := $(GO) test -vet off -ldflags -w
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0
 
 # What make check leaves to make test: packages whose tests run a real etcd, and tests that stop,
@@ -66,7 +69,7 @@ check:
 	@bad=$$($$($(GO) env GOROOT)/bin/gofmt -l */) && if [ -n "$$bad" ]; then echo "not as gofmt has it:" $$bad; exit 1; fi
 	$(GO) run ./e2e/width
 	$(GO) vet -tags e2e ./...
-	$(GO) test -short -skip '$(LONG)' $(TESTFLAGS) $(or $(PKGS),$$($(GO) list ./... | grep -vE '$(REAL)'))
+	$(GOTEST) -short -skip '$(LONG)' $(TESTFLAGS) $(or $(PKGS),$$($(GO) list ./... | grep -vE '$(REAL)'))
 	cd packaging && $(GO) test -run Page .
 	$(GOLANGCI) run --allow-serial-runners ./...
 	$(GO) run ./e2e/vuln -offline -- $(VULNFLAGS)
@@ -76,12 +79,12 @@ check:
 test: build
 	$(GO) vet ./...
 	$(GO) run ./e2e/binaries/build etcd
-	ETCDPOD=$(CURDIR)/bin/etcdpod $(GO) test -p 4 -timeout 2h $(TESTFLAGS) $(or $(PKGS),./phases/restore ./e2e/workflows ./...)
+	ETCDPOD=$(CURDIR)/bin/etcdpod $(GOTEST) -p 4 -timeout 2h $(TESTFLAGS) $(or $(PKGS),./phases/restore ./e2e/workflows ./...)
 
 e2e: build $(if $(ETCDPOD_DIST),,dist)
 	$(GO) vet -tags e2e ./...
 	$(GO) run ./e2e/binaries/build all
-	$(GO) test -tags e2e -p 2 -timeout 60m -count 1 $(TESTFLAGS) $(or $(PKGS),$(REAL_CONTROL_PLANES))
+	$(GOTEST) -tags e2e -p 2 -timeout 60m -count 1 $(TESTFLAGS) $(or $(PKGS),$(REAL_CONTROL_PLANES))
 
 # Compiled for arm64, run by an emulator that takes the kernel of this machine.
 test-arm64:
