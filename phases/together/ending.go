@@ -101,15 +101,26 @@ func (t *Transaction) back(ctx context.Context, states map[string]partState, cau
 	return engine.WentBack(t.summary(), cause, lacks)
 }
 
-// undo does something on every node as the workflow goes back, whatever fails on others.
-func (t *Transaction) undo(peers []*Peer, do func(*Peer) error) (err error) {
+// undo does something on every node as the workflow goes back, whatever fails on others. In turn,
+// one may wait for another that an earlier attempt left half-way: it is asked again after that.
+func (t *Transaction) undo(peers []*Peer, do func(*Peer) error) error {
 	if !t.joint.BackInTurn {
 		return t.All(peers, do)
 	}
-	for _, p := range slices.Backward(peers) {
-		err = errors.Join(err, engine.Guarded(func() error { return do(p) }))
+	for {
+		var failed []*Peer
+		var errs error
+		for _, p := range slices.Backward(peers) {
+			if err := engine.Guarded(func() error { return do(p) }); err != nil {
+				failed, errs = append(failed, p), errors.Join(errs, err)
+			}
+		}
+		if len(failed) == 0 || len(failed) == len(peers) {
+			return errs
+		}
+		slices.Reverse(failed)
+		peers = failed
 	}
-	return err
 }
 
 // close closes the run on all nodes, the coordinator last, so that `resume` on the coordinator
