@@ -132,8 +132,8 @@ func (s *story) try(on, command string) (code int, out string) {
 // real is a command of the page as it is typed here.
 func (s *story) real(on, command string) string {
 	root := s.Node(on).Root
-	words := append([]string{`"$FILE"`, s.file, "/root/", root + "/root/", anyRun, s.run, "10.0.0.21", "127.0.0.91"},
-		s.words...)
+	words := append([]string{`"$FILE"`, s.file, "/root/", root + "/root/", anyRun, s.run, "10.0.0.21", "127.0.0.91",
+		"10.0.0.22", "127.0.0.92", "10.0.0.23", "127.0.0.93"}, s.words...)
 	for _, asks := range []string{"etcdpod restore", "etcdpod remove", "etcdpod replace", "etcdpod apiserver set",
 		"etcdpod readdress"} {
 		if strings.HasPrefix(command, asks) && !strings.Contains(command, "--dry-run") {
@@ -358,7 +358,8 @@ func TestAnAddressChanges(t *testing.T) {
 		}
 	}
 	s.also("cp1", "etcdpod readdress --address 10.0.0.21", 0)
-	s.ends()
+	s.types("cp1", "etcdpod readdress --nodes cp1,cp2,cp3 --address cp1=10.0.0.21,cp2=10.0.0.22,cp3=10.0.0.23", 0,
+		"commit point", "The etcds of 3 nodes serve at their new addresses")
 	s.ends()
 }
 

@@ -6,7 +6,7 @@
 //	init              members.Init, one phase of it members.InitPhase
 //	join              members.Join, one phase of it members.JoinPhase
 //	remove            as a joint workflow members.RemoveJoint
-//	readdress         members.Readdress
+//	readdress         members.Readdress, as a joint workflow members.ReaddressJoint
 //	replace           as a joint workflow members.ReplaceJoint
 //	handover          as a joint workflow members.HandoverJoint
 //	renew             certs.Renew

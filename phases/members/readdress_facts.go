@@ -26,6 +26,8 @@ type ReaddressFacts struct {
 	New  string
 	Old  string // empty: the one that etcd advertises has not changed
 	Here bool   // this node still has the old one
+	// Names that etcd advertises instead of addresses; they stay.
+	Names []string
 
 	// As they are to be; the changes are empty where they are so already.
 	After                 *observe.EtcdPod
@@ -38,12 +40,19 @@ type ReaddressFacts struct {
 	Config observe.ClusterConfiguration // empty where it cannot be read
 
 	Cluster        uint64
-	Own            *observe.Member // nil: see ClusterError
+	Data           *observe.Stopped // etcd's, where nobody lists the members; nil: not looked at
+	Own            *observe.Member  // nil: see ClusterError
 	ClusterError   error
 	Change         *PeerChange // nil: etcd is alone, and does not answer
 	Voters, Others int         // how many vote, and how many of the others answer
 	Ways           []op.Access // to the members
 	Left           []leftover  // kubeadm's files with the old address
+
+	// Of a node that is one of several.
+	First bool       // its etcd serves nothing, and is where nobody looks for it: it starts first
+	Rest  []op.Other // the other members that serve when it is this one's turn
+
+	r *roster
 }
 
 // addressCert is a certificate of etcd that names addresses.
@@ -77,6 +86,7 @@ func (f *ReaddressFacts) moves() bool {
 type machine struct {
 	has    func(address string) bool
 	choose func() string // the address that kubeadm would advertise; empty: none
+	lookup func(name string) ([]string, error)
 }
 
 func thisMachine(ctx context.Context) machine {
@@ -88,6 +98,11 @@ func thisMachine(ctx context.Context) machine {
 				return ""
 			}
 			return ip.String()
+		},
+		lookup: func(name string) ([]string, error) {
+			ctx, cancel := context.WithTimeout(ctx, callMember)
+			defer cancel()
+			return net.DefaultResolver.LookupHost(ctx, name)
 		},
 	}
 }
@@ -104,38 +119,61 @@ func (o ReaddressOptions) observe(ctx context.Context, n *observe.Node, run stri
 	if err := o.decide(f, thisMachine(ctx)); err != nil {
 		return nil, err
 	}
-	if err := f.render(); err != nil {
-		return nil, err
-	}
-	if f.After, err = n.EtcdPod(f.after()); err != nil {
-		return nil, err
-	}
 	f.Ready = observe.HasAPIServer(f.Facts) && op.Serves(n.API.Ready(ctx, f.API))
 	if f.Ready {
 		f.Config, _ = n.ClusterConfiguration(ctx, f.API) // without it, kubeadm's defaults count
 	}
 	f.observeMembers(ctx, n)
-	f.observeCerts(n)
+	return f, f.rendered(ctx, n)
+}
+
+// rendered makes the manifests as they are to be, and looks at what they need.
+func (f *ReaddressFacts) rendered(ctx context.Context, n *observe.Node) (err error) {
+	if err = f.render(); err != nil {
+		return err
+	}
+	if f.Etcd != nil {
+		if f.After, err = n.EtcdPod(f.after()); err != nil {
+			return err
+		}
+		f.tell()
+		f.Certs = nil
+		f.observeCerts(n)
+	}
 	starts := *f.Facts
 	starts.Manifests, starts.Etcd = f.after(), f.After
 	f.Starts = &starts
 	n.ObserveStarts(ctx, f.Starts)
 	f.Left = f.leftovers(n)
-	return f, nil
+	return nil
 }
 
 // decide finds out which address takes the place of which. Two that etcd advertises and both exist
 // are there on purpose: then only a person can say what has changed.
+//
+// etcd may advertise names instead. Then the address is where it listens, since that is never a
+// name, and what the names lead to is not the node's to change.
 func (o ReaddressOptions) decide(f *ReaddressFacts, has machine) error {
 	var local, gone, here []string
-	for _, host := range observe.HostsOf(slices.Concat(f.Etcd.PeerURLs, f.Etcd.ClientURLs)) {
+	advertised := observe.HostsOf(slices.Concat(f.Etcd.PeerURLs, f.Etcd.ClientURLs))
+	f.Names = slices.DeleteFunc(slices.Clone(advertised), func(host string) bool {
+		return net.ParseIP(host) != nil || onlyHere(host)
+	})
+	if len(f.Names) > 0 {
+		for _, flag := range []string{"listen-peer-urls", "listen-client-urls"} {
+			for _, host := range observe.HostsOf(observe.SplitList(f.Etcd.Setting("", flag))) {
+				if !onlyHere(host) {
+					advertised = append(advertised, host)
+				}
+			}
+		}
+	}
+	for _, host := range advertised {
 		switch known := slices.Concat(local, gone, here); {
 		case slices.ContainsFunc(known, func(h string) bool { return sameAddress(h, host) }):
 		case onlyHere(host):
 			local = append(local, host)
 		case net.ParseIP(host) == nil:
-			return engine.Refuse("change what the name resolves to on all nodes; if its certificate is wrong, renew "+
-				"it: `etcdpod certs renew`", "etcd advertises a name, %s, and no address: %s", host, f.Etcd.File.Path)
 		case has.has(host):
 			here = append(here, host)
 		default:
@@ -166,9 +204,28 @@ func (o ReaddressOptions) decide(f *ReaddressFacts, has machine) error {
 	case len(here) == 1 && o.Address != "":
 		f.Old, f.Here = here[0], true
 	}
-	f.Move = move{local, f.New}
+	f.Move = move{old: local, new: f.New}
 	if f.Old != "" {
 		f.Move.old = append([]string{f.Old}, local...)
+	}
+	return f.checkNames(has)
+}
+
+// checkNames refuses names that do not lead here: others would look for this member elsewhere.
+func (f *ReaddressFacts) checkNames(has machine) error {
+	lead := fmt.Sprintf("have the name lead to %s on all nodes, in DNS or /etc/hosts, and run the command again; if "+
+		"the member is to have another name, see %s", f.New, addressPage)
+	// Loopback is what distributions give a host's own name.
+	leads := func(at string) bool { return sameAddress(at, f.New) || onlyHere(at) || has.has(at) }
+	for _, name := range f.Names {
+		at, err := has.lookup(name)
+		switch {
+		case err != nil || len(at) == 0:
+			return engine.Refuse(lead, "etcd advertises a name that leads nowhere, %s: %s", name, f.Etcd.File.Path)
+		case !slices.ContainsFunc(at, leads):
+			return engine.Refuse(lead, "etcd advertises the name %s, which leads to %s, and this node does not have "+
+				"that address", name, strings.Join(at, ", "))
+		}
 	}
 	return nil
 }
@@ -189,22 +246,19 @@ func (f *ReaddressFacts) checkNew(has machine) error {
 	return nil
 }
 
-// render makes the manifests as they are to be.
+// render makes the manifests as they are to be. Where only --initial-cluster lacks members, etcd is
+// not started again for that.
 func (f *ReaddressFacts) render() error {
-	f.APIAfter = f.API
-	edited, err := f.Move.etcd(f.Etcd)
-	if err != nil {
+	f.APIAfter, f.EtcdChange, f.APIChange = f.API, "", ""
+	if err := f.renderEtcd(); err != nil {
 		return err
-	}
-	if file, ok := replaced(f.Etcd.File, edited.Bytes()); ok {
-		file.Manifest, f.EtcdChange = edited, f.Move.String()
-		f.After = &observe.EtcdPod{File: file}
 	}
 	api, container, ok := observe.Program(f.Manifests, "kube-apiserver")
 	if !ok {
 		return nil
 	}
-	if edited, err = f.Move.apiServer(api, container); err != nil {
+	edited, err := f.Move.apiServer(api, container)
+	if err != nil {
 		return err
 	}
 	if f.APIServer, ok = replaced(api, edited.Bytes()); ok {
@@ -212,6 +266,25 @@ func (f *ReaddressFacts) render() error {
 		f.APIServer.Manifest, f.APIChange = edited, m.String()
 		f.APIAfter.Server, f.APIAfter.Servers = m.url(f.API.Server), m.urls(f.API.Servers)
 	}
+	return nil
+}
+
+func (f *ReaddressFacts) renderEtcd() error {
+	if f.Etcd == nil {
+		return nil
+	}
+	own := f.Move
+	own.others, own.cluster = nil, nil
+	edited, err := own.etcd(f.Etcd)
+	if err != nil || string(f.Etcd.File.Data) == string(edited.Bytes()) {
+		return err
+	}
+	if edited, err = f.Move.etcd(f.Etcd); err != nil {
+		return err
+	}
+	file, _ := replaced(f.Etcd.File, edited.Bytes())
+	file.Manifest, f.EtcdChange = edited, own.String()
+	f.After = &observe.EtcdPod{File: file}
 	return nil
 }
 
@@ -249,11 +322,13 @@ func (f *ReaddressFacts) observeMembers(ctx context.Context, n *observe.Node) {
 		return
 	}
 	data, err := n.Stopped(ctx, f.Etcd)
-	if err != nil || len(data.Members) != 1 || uint64(data.Members[0].ID) != data.MemberID {
+	if err != nil {
+		return
+	}
+	if f.Data = data; len(data.Members) != 1 || uint64(data.Members[0].ID) != data.MemberID {
 		return
 	}
 	f.Own, f.Cluster, f.Voters, f.ClusterError = &data.Members[0], data.ClusterID, 1, nil
-	f.Ways = []op.Access{f.After.Access}
 }
 
 // take is what the members say.
@@ -266,7 +341,7 @@ func (f *ReaddressFacts) take(r *roster) error {
 		return engine.Refuse("`etcdpod members` lists them", "none of the cluster's members is this node's: none has "+
 			"the name %s, or one of the peer URLs %s", f.Etcd.Name, strings.Join(f.Etcd.PeerURLs, ","))
 	}
-	f.Cluster, f.Own = r.cluster, &bind.MembersOf(r.members[own : own+1])[0]
+	f.r, f.Cluster, f.Own = r, r.cluster, &bind.MembersOf(r.members[own : own+1])[0]
 	for i, m := range r.members {
 		if m.IsLearner {
 			continue
@@ -277,9 +352,25 @@ func (f *ReaddressFacts) take(r *roster) error {
 			f.Ways = append(f.Ways, r.answers[i].way)
 		}
 	}
-	f.Ways = append(f.Ways, f.After.Access)
-	f.Change = &PeerChange{r: r, of: own, Member: r.ref(own), Before: f.Own.PeerURLs, After: f.After.PeerURLs}
+	f.Move.cluster = bind.MembersOf(r.members)
 	return nil
+}
+
+// tell is what the members are to be told, and how, now that it is known how etcd is to be.
+func (f *ReaddressFacts) tell() {
+	if f.Own == nil {
+		return
+	}
+	if f.r != nil && f.r.answers == nil { // nobody knows which of the others still answer by then
+		f.Ways = append([]op.Access{f.After.Access}, f.Ways...)
+	} else {
+		f.Ways = append(f.Ways, f.After.Access)
+	}
+	if f.r == nil {
+		return
+	}
+	of := slices.Index(ids(f.r.members), uint64(f.Own.ID))
+	f.Change = &PeerChange{r: f.r, of: of, Before: f.Own.PeerURLs, After: f.After.PeerURLs}
 }
 
 // observeCerts looks which of etcd's certificates do not fit the new address.
@@ -296,7 +387,8 @@ func (f *ReaddressFacts) observeCerts(n *observe.Node) {
 			urls = f.After.PeerURLs
 		}
 		i := slices.IndexFunc(urls, func(u string) bool {
-			return observe.Secure(u) && sameAddress(observe.HostOf(u), f.New)
+			host := observe.HostOf(u)
+			return observe.Secure(u) && (sameAddress(host, f.New) || slices.Contains(f.Names, host))
 		})
 		if made.cert == "" || i < 0 {
 			continue // it speaks plain HTTP there

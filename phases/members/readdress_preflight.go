@@ -73,10 +73,12 @@ func checkReaddressQuorum(f *ReaddressFacts) error {
 	quorum := f.Voters/2 + 1
 	switch {
 	case f.Others+1 < quorum:
-		return engine.Refuse("start the others first; if the addresses of several nodes have changed, see "+addressPage,
+		return engine.Refuse("start the others first; if the addresses of several nodes have changed, have them "+
+			"follow as one run, with --nodes: see "+addressPage,
 			"%d of %d members that vote answer, which is too few for a quorum, even with this one", f.Others, f.Voters)
 	case f.restarts() && f.Live != nil && f.Voters > 2 && f.Others < quorum:
-		return engine.Refuse("start what does not answer first; then change one node after the other",
+		return engine.Refuse("start what does not answer first; if its address has changed, too, have both follow as "+
+			"one run, with --nodes",
 			"the cluster would lose quorum while this etcd restarts: %d of %d other members answer",
 			f.Others, f.Voters-1)
 	}

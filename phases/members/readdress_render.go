@@ -9,18 +9,36 @@ import (
 
 	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 // move puts an address in the place of others: of the one that changed, and of any at which every
-// host reaches itself.
+// host reaches itself. Where several nodes move at once, the addresses of the others follow, too.
 type move struct {
-	old []string
-	new string
+	old    []string
+	new    string
+	others []swap
+
+	// All members, with the peer URLs that they are to have, for --initial-cluster; nil: only what
+	// it names already follows.
+	cluster []op.Member
 }
 
+// swap is what another node's address was, and is.
+type swap struct{ Old, New string }
+
 // String is the change in words.
-func (m move) String() string { return fmt.Sprintf("%s for %s", m.new, strings.Join(m.old, ", ")) }
+func (m move) String() string {
+	var all []string
+	if len(m.old) > 0 {
+		all = append(all, fmt.Sprintf("%s for %s", m.new, strings.Join(m.old, ", ")))
+	}
+	for _, s := range m.others {
+		all = append(all, fmt.Sprintf("%s for %s", s.New, s.Old))
+	}
+	return strings.Join(all, "; ")
+}
 
 // gives says whether a host is one of those that make room.
 func (m move) gives(host string) bool {
@@ -36,16 +54,33 @@ func (m move) elsewhere() move {
 
 func onlyHere(host string) bool { return observe.OnlyHere("https://" + net.JoinHostPort(host, "1")) }
 
+// becomes is what a host is after the move; empty: the same.
+func (m move) becomes(host string) string {
+	if m.gives(host) {
+		return m.new
+	}
+	for _, s := range m.others {
+		if sameAddress(s.Old, host) {
+			return s.New
+		}
+	}
+	return ""
+}
+
 // url is a URL after the move.
 func (m move) url(raw string) string {
 	u, err := url.Parse(raw)
-	if err != nil || !m.gives(u.Hostname()) {
+	if err != nil {
+		return raw
+	}
+	host := m.becomes(u.Hostname())
+	if host == "" {
 		return raw
 	}
 	if port := u.Port(); port != "" {
-		u.Host = net.JoinHostPort(m.new, port)
-	} else if u.Host = m.new; strings.Contains(m.new, ":") {
-		u.Host = "[" + m.new + "]"
+		u.Host = net.JoinHostPort(host, port)
+	} else if u.Host = host; strings.Contains(host, ":") {
+		u.Host = "[" + host + "]"
 	}
 	return u.String()
 }
@@ -69,15 +104,45 @@ func sameAddress(a, b string) bool {
 	return x.Equal(y)
 }
 
-// initialCluster is --initial-cluster after the move: only this one's URLs follow.
-func (m move) initialCluster(value, name string) string {
-	pairs := observe.SplitList(value)
-	for i, pair := range pairs {
-		if at := strings.LastIndex(pair, "="); at > 0 && pair[:at] == name {
-			pairs[i] = pair[:at+1] + m.url(pair[at+1:])
+// initialCluster is --initial-cluster after the move: this one's URLs follow, and those of others
+// that move. Where all members are known, each is in it: an etcd that loses its data then finds out
+// that it is a member, instead of beginning a cluster of its own.
+func (m move) initialCluster(value, name string, peers []string) string {
+	theirs := m
+	theirs.old, theirs.new = nil, ""
+	var pairs []string
+	for _, pair := range observe.SplitList(value) {
+		at := strings.LastIndex(pair, "=")
+		switch {
+		case at <= 0:
+		case pair[:at] == name:
+			pair = pair[:at+1] + m.url(pair[at+1:])
+		default:
+			pair = pair[:at+1] + theirs.url(pair[at+1:])
+		}
+		pairs = append(pairs, pair)
+	}
+	if value == "" || m.cluster == nil {
+		return strings.Join(pairs, ",")
+	}
+	var all []string
+	for _, p := range peers {
+		all = append(all, name+"="+p)
+	}
+	for _, one := range m.cluster {
+		for _, p := range one.PeerURLs {
+			if pair := one.Name + "=" + p; one.Name != "" && one.Name != name && !slices.Contains(all, pair) {
+				all = append(all, pair)
+			}
 		}
 	}
-	return strings.Join(pairs, ",")
+	kept := slices.DeleteFunc(pairs, func(pair string) bool { return !slices.Contains(all, pair) })
+	for _, pair := range all { // what is there already keeps its place
+		if !slices.Contains(kept, pair) {
+			kept = append(kept, pair)
+		}
+	}
+	return strings.Join(kept, ",")
 }
 
 // etcd is etcd's manifest after the move.
@@ -86,7 +151,10 @@ func (m move) etcd(pod *observe.EtcdPod) (edited *manifests.Manifest, err error)
 	clients, peers := m.urls(pod.ClientURLs), m.urls(pod.PeerURLs)
 	e.set("advertise-client-urls", strings.Join(clients, ","))
 	e.set("initial-advertise-peer-urls", strings.Join(peers, ","))
-	e.set("initial-cluster", m.initialCluster(pod.Setting("", "initial-cluster"), pod.Name))
+	if as, _ := pod.Source("initial-cluster", ""); !strings.HasPrefix(as, "--") {
+		m.cluster = nil // it is not this manifest's to complete
+	}
+	e.set("initial-cluster", m.initialCluster(pod.Setting("", "initial-cluster"), pod.Name, peers))
 	for _, l := range []struct {
 		name       string
 		advertised []string

@@ -10,6 +10,7 @@ import (
 	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
@@ -47,6 +48,12 @@ func interfaces(addresses ...string) machine {
 				return ""
 			}
 			return addresses[0]
+		},
+		lookup: func(name string) ([]string, error) {
+			if at := map[string]string{"cp1.example.org": newAddress, "late.example.org": oldAddress}[name]; at != "" {
+				return []string{at}, nil
+			}
+			return nil, errors.New("no such host")
 		}}
 }
 
@@ -75,8 +82,11 @@ func TestWhichAddressTakesThePlaceOfWhich(t *testing.T) {
 		"both are gone":             {"", interfaces(newAddress), peer(third), "", "", "none of them"},
 		"both of two are there": {newAddress, interfaces(newAddress, oldAddress, third), peer(third), "", "",
 			"has all of them"},
-		"a name": {"", interfaces(newAddress), peer("cp1.example.org"), "", "",
-			"etcd advertises a name, cp1.example.org"},
+		"a name": {"", interfaces(newAddress), peer("cp1.example.org"), oldAddress, newAddress, ""},
+		"a name that leads elsewhere": {"", interfaces(newAddress), peer("late.example.org"), "", "",
+			"which leads to 10.0.0.11, and this node does not have that address"},
+		"a name of nobody": {"", interfaces(newAddress), peer("x.example.org"), "", "",
+			"etcd advertises a name that leads nowhere, x.example.org"},
 		"no default route": {"", interfaces(), nil, "", "", "has no default route"},
 		"not of this node": {newAddress, interfaces(oldAddress), nil, "", "",
 			"does not have the address 10.0.0.21"},
@@ -107,6 +117,10 @@ func TestEveryPlaceOfAnAddressFollows(t *testing.T) {
 			"cp1=" + old + ":2380,cp2=https://10.0.0.110:2380"},
 			[]string{"--initial-cluster=cp1=https://10.0.0.21:2380,cp2=https://10.0.0.110:2380\n"},
 			[]string{old + ":"}, ""},
+		"a name for the others": {[]string{"initial-advertise-peer-urls=" + old,
+			"initial-advertise-peer-urls=https://cp1.example.org"},
+			[]string{"--initial-advertise-peer-urls=https://cp1.example.org:2380\n",
+				"--listen-peer-urls=https://10.0.0.21:2380\n"}, []string{oldAddress}, ""},
 		"on all addresses": {[]string{"listen-peer-urls=" + old, "listen-peer-urls=https://0.0.0.0"},
 			[]string{"--listen-peer-urls=https://0.0.0.0:2380\n"}, []string{oldAddress}, ""},
 		"a peer URL of localhost": {[]string{"initial-advertise-peer-urls=" + old,
@@ -167,15 +181,16 @@ spec:
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := move{[]string{oldAddress, "localhost"}, newAddress}.apiServer(
+	got, err := move{old: []string{oldAddress, "localhost"}, new: newAddress}.apiServer(
 		observe.ManifestFile{Path: "kube-apiserver.yaml", Data: []byte(text), Manifest: m}, "kube-apiserver")
 	want := strings.NewReplacer("10.0.0.11:6443", `"10.0.0.21:6443"`, "10.0.0.11:2", "10.0.0.21:2", "=10.0.0.11\n",
 		"=10.0.0.21\n", "host: 10.0.0.11,", `host: "10.0.0.21",`).Replace(text)
 	if err != nil || string(got.Bytes()) != want {
 		t.Errorf("%v:\n%s", err, got.Bytes())
 	}
-	if at := (move{[]string{oldAddress}, "fd00::21"}).urls([]string{"https://10.0.0.11:2379", "http://10.0.0.11",
-		"https://fd00::1:2"}); strings.Join(at, " ") != "https://[fd00::21]:2379 http://[fd00::21] https://fd00::1:2" {
+	to := move{old: []string{oldAddress}, new: "fd00::21"}
+	at := to.urls([]string{"https://10.0.0.11:2379", "http://10.0.0.11", "https://fd00::1:2"})
+	if strings.Join(at, " ") != "https://[fd00::21]:2379 http://[fd00::21] https://fd00::1:2" {
 		t.Errorf("%q", at)
 	}
 }
@@ -295,6 +310,132 @@ func TestAnAddressIsFoundInATextOnlyAsAWhole(t *testing.T) {
 		"10.0.0.11": false, "110.0.0.1": false, "10.0.0.1.5": false, "10.0.0.11 10.0.0.1\n": true, "": false} {
 		if namesAddress(text, "10.0.0.1") != want {
 			t.Errorf("%q: %v", text, !want)
+		}
+	}
+}
+
+// surveyed are three nodes as a run with all of them sees them: all moved, all answer at their old
+// URLs, and are a quorum.
+func surveyed() []FollowSurvey {
+	var members []op.Member
+	for i, name := range fellows {
+		members = append(members, op.Member{ID: op.ID(i + 1), Name: name,
+			PeerURLs: []string{"https://" + wasAt(name) + ":2380"}})
+	}
+	var all []FollowSurvey
+	for i, name := range fellows {
+		all = append(all, FollowSurvey{Node: name, Etcd: true, Name: name, Member: op.ID(i + 1), Cluster: 0xc1,
+			Members: members, Quorum: true, Up: true, Live: true, Starts: true, Old: wasAt(name), New: isAt(name),
+			Here: true, Listed: members[i].PeerURLs, Peers: []string{"https://" + isAt(name) + ":2380"}})
+	}
+	return all
+}
+
+func TestMembersFollowTogetherWhereTheyAreAQuorumOnTheWay(t *testing.T) {
+	down := func(s *FollowSurvey) { s.Up, s.Here, s.Quorum, s.Live = false, false, false, false }
+	alone := func(s *FollowSurvey) { s.Quorum, s.Live = false, false }
+	for name, tt := range map[string]struct {
+		change func(s []FollowSurvey)
+		first  []string
+		up     int
+		want   string
+	}{
+		"all serve":   {func([]FollowSurvey) {}, nil, 3, ""},
+		"one is down": {func(s []FollowSurvey) { down(&s[2]); s[2].Members = nil }, []string{"cp3"}, 3, ""},
+		"two are down, and the third is where it was": {func(s []FollowSurvey) {
+			alone(&s[0])
+			down(&s[1])
+			down(&s[2])
+		}, []string{"cp2", "cp3"}, 3, ""},
+		"all are down": {func(s []FollowSurvey) { down(&s[0]); down(&s[1]); down(&s[2]) }, nil, 0,
+			"no member is where the others look for it, so they cannot agree on other peer URLs: cp1 at " +
+				"https://10.0.0.11:2380; cp2"},
+		"all run, and none has its address": {func(s []FollowSurvey) {
+			for i := range s {
+				alone(&s[i])
+				s[i].Here = false
+			}
+		}, nil, 0, "no member is where the others look for it"},
+		"two are down, and stay so": {func(s []FollowSurvey) {
+			alone(&s[0])
+			down(&s[1])
+			s[1].Starts = false
+			down(&s[2])
+			s[2].Starts = false
+		}, nil, 0, "1 of 3 members that vote would serve, and that is no quorum"},
+		"nobody knows anything": {func(s []FollowSurvey) {
+			for i := range s {
+				s[i].Members, s[i].Quorum, s[i].Unknown = nil, false, "silence"
+			}
+		}, nil, 0, "it is not known who is a member: silence"},
+		"another cluster": {func(s []FollowSurvey) { s[1].Cluster = 0xbad }, nil, 0,
+			"in cluster bad, that on cp1 in c1"},
+		"none of the members": {func(s []FollowSurvey) { s[1].Member, s[1].Name, s[1].Listed = 0, "x", nil }, nil, 0,
+			"none of the cluster's members is that of cp2"},
+		"an API server alone": {func(s []FollowSurvey) { s[1] = FollowSurvey{Node: "cp2"} }, nil, 2, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := surveyed()
+			tt.change(all)
+			to, err := following(all)
+			wantRefused(t, err, tt.want)
+			if err != nil {
+				return
+			}
+			var first []string
+			for _, n := range to.Nodes {
+				if n.First {
+					first = append(first, n.Node)
+				}
+			}
+			if !slices.Equal(first, tt.first) || to.Up != tt.up {
+				t.Errorf("first %q, and %d serve then", first, to.Up)
+			}
+		})
+	}
+}
+
+// The way out is typed as it stands there.
+func TestWhereAllAddressesAreGoneOneIsToComeBack(t *testing.T) {
+	all := surveyed()
+	for i := range all {
+		all[i].Up, all[i].Here, all[i].Quorum, all[i].Live = false, false, false, false
+	}
+	_, err := following(all)
+	crashtest.Refused(t, err, "no member is where the others look for it", "on cp1 `ip address add 10.0.0.11/32 dev "+
+		"lo`, and on the others `ip route add 10.0.0.11/32 via 10.0.0.21`; then run the command again with --address "+
+		"cp1=10.0.0.21")
+}
+
+func TestInitialClusterNamesAllMembersAfterwards(t *testing.T) {
+	cluster := []op.Member{{Name: "cp1", PeerURLs: []string{"https://10.0.0.11:2380"}},
+		{Name: "cp2", PeerURLs: []string{"https://10.0.0.22:2380"}}, {ID: 3}}
+	for name, tt := range map[string]struct{ value, want string }{
+		"only itself": {"cp1=https://10.0.0.11:2380", "cp1=https://10.0.0.21:2380,cp2=https://10.0.0.22:2380"},
+		"another order": {"cp2=https://10.0.0.12:2380,cp1=https://10.0.0.11:2380",
+			"cp2=https://10.0.0.22:2380,cp1=https://10.0.0.21:2380"},
+		"one that left": {"cp0=https://10.0.0.10:2380,cp1=https://10.0.0.11:2380",
+			"cp1=https://10.0.0.21:2380,cp2=https://10.0.0.22:2380"},
+		"no flag": {"", ""},
+	} {
+		m := move{old: []string{"10.0.0.11"}, new: "10.0.0.21", others: []swap{{"10.0.0.12", "10.0.0.22"}},
+			cluster: cluster}
+		if got := m.initialCluster(tt.value, "cp1", []string{"https://10.0.0.21:2380"}); got != tt.want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+func TestAddressesOfSeveralNodesAreChecked(t *testing.T) {
+	nodes := []journal.Peer{{Name: "cp1"}}
+	for want, addresses := range map[string]map[string]string{
+		"":                        {"cp1": "10.0.0.21"},
+		"is no IP address":        {"cp1": "x"},
+		"which is not in --nodes": {"cp2": "10.0.0.22"},
+	} {
+		err := FollowOptions{Nodes: nodes, Addresses: addresses}.Check()
+		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v", addresses, err)
 		}
 	}
 }

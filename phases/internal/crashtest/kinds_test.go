@@ -16,9 +16,9 @@ func neverOpen() []string {
 
 // newSince are the kinds that no stored version had: their runs are stored with the next version.
 func newSince() []string {
-	return []string{"admit-newcomer", "await-answer", "await-serving", "end-pod", "exchange-both", "exchange-contents",
-		"give-up-reserve", "name-newcomer", "put-back-manifest", "remove-member", "see-newcomer", "set-peer-urls",
-		"stop-member", "write-manifest"}
+	return []string{"admit-newcomer", "await-answer", "await-others", "await-serving", "end-pod", "exchange-both",
+		"exchange-contents", "give-up-reserve", "name-newcomer", "put-back-manifest", "remove-member",
+		"see-newcomer", "set-peer-urls", "stop-member", "write-manifest"}
 }
 
 // neverUndone are the kinds whose operations are all past the commit point.

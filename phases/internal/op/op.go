@@ -158,6 +158,7 @@ var kinds = map[string]Op{
 	"remove-member":           &RemoveMember{},
 	"end-pod":                 &EndPod{},
 	"set-peer-urls":           &SetPeerURLs{},
+	"await-others":            &AwaitOthers{},
 	"await-serving":           &AwaitServing{},
 	"see-newcomer":            &SeeNewcomer{},
 	"name-newcomer":           &NameNewcomer{},

@@ -154,3 +154,93 @@ func (s *SetPeerURLs) Done(context.Context, *Target) (bool, error) { return fals
 func sameURLs(a, b []string) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
+
+// AwaitOthers waits until every other member that is to serve does: only then may this one stop, so
+// that never two are away at once.
+type AwaitOthers struct {
+	Others    []Other       `json:"others"`
+	ClusterID ID            `json:"clusterID,omitempty"`
+	Limit     time.Duration `json:"limit"`
+	// Back is for the way back, on which this one stops once more: then it waits when undone. It
+	// stands just before this one starts, so that whatever runs has it.
+	Back bool `json:"back,omitempty"`
+	// Own is this one's peer URL by then. If nothing answers there, it is away itself, and the
+	// others may need it: then it does not wait for them.
+	Own *Access `json:"own,omitempty"`
+}
+
+// Other is another member, on the named node if that is one of the run's.
+type Other struct {
+	Node   string `json:"node,omitempty"`
+	Access Access `json:"access"` // at any of its URLs
+}
+
+func (a *AwaitOthers) String() string {
+	var all []string
+	for _, other := range a.Others {
+		all = append(all, strings.Join(other.Access.Endpoints, " or "))
+	}
+	says := fmt.Sprintf("wait until the other members serve at %s, %s at most each", strings.Join(all, "; "), a.Limit)
+	if a.Back {
+		return "(when undoing: " + says + ")"
+	}
+	return says
+}
+
+func (a *AwaitOthers) Do(ctx context.Context, t *Target) error {
+	if a.Back {
+		return nil
+	}
+	if err := startKubelet(ctx, t); err != nil {
+		return err
+	}
+	return a.await(ctx, t)
+}
+
+// Undo does not wait for a node that is declared destroyed. The kubelet is stopped by then, and
+// this etcd may still run: without it the others may be no quorum.
+func (a *AwaitOthers) Undo(ctx context.Context, t *Target) error {
+	if !a.Back {
+		return nil
+	}
+	return a.await(ctx, t)
+}
+
+func (a *AwaitOthers) await(ctx context.Context, t *Target) error {
+	for _, other := range a.Others {
+		if slices.Contains(t.Lost, other.Node) {
+			continue
+		}
+		what := fmt.Sprintf("the member at %s does not serve, and no two may be away at once",
+			strings.Join(other.Access.Endpoints, " or "))
+		err := poll(ctx, t, what, a.Limit, 200*time.Millisecond, func(ctx context.Context) error {
+			if a.Own != nil && t.Etcd.PeerServes(ctx, *a.Own) != nil {
+				return nil
+			}
+			return a.serves(ctx, t, other.Access)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serves asks at each URL by itself: the member is at one of them.
+func (a *AwaitOthers) serves(ctx context.Context, t *Target, at Access) (err error) {
+	for _, u := range at.Endpoints {
+		got, failed := t.Etcd.Serving(ctx, at.At(u), 0)
+		switch {
+		case failed != nil:
+			err = errors.Join(err, failed)
+		case a.ClusterID != 0 && got.ClusterID != uint64(a.ClusterID):
+			return &finalError{fmt.Errorf("etcd of another cluster, %x, serves at %s", got.ClusterID, u)}
+		default:
+			return nil
+		}
+	}
+	return err
+}
+
+// Done asks by doing: what served then may not do so now.
+func (a *AwaitOthers) Done(context.Context, *Target) (bool, error) { return false, nil }

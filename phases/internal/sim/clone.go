@@ -25,8 +25,8 @@ func (m *Machine) Clone() *Machine {
 		issued: m.issued, SickText: m.SickText, CrashText: m.CrashText,
 		Deaf: m.Deaf, begun: maps.Clone(m.begun),
 		NoImages: m.NoImages, PauseImage: m.PauseImage, Exit: m.Exit, KillNew: m.KillNew,
-		DeniedWith: m.DeniedWith,
-		Meddled:    m.Meddled, Named: m.Named, byHand: m.byHand, byHandAcked: m.byHandAcked,
+		DeniedWith: m.DeniedWith, Homeless: m.Homeless,
+		Meddled: m.Meddled, Named: m.Named, byHand: m.byHand, byHandAcked: m.byHandAcked,
 		byHandSince: m.byHandSince, acked: slices.Clone(m.acked), covered: slices.Clone(m.covered),
 	}
 	c.idle, c.checked = m.idle, m.checked

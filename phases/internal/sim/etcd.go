@@ -83,9 +83,12 @@ func (e Etcd) Examine(_ context.Context, snapshot string, _ func(int64, int64)) 
 // Sum is the SHA-256 of a file's contents, in hex.
 func Sum(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 
-func (e Etcd) Serving(context.Context, op.Access, int64) (op.Answer, error) {
+func (e Etcd) Serving(ctx context.Context, at op.Access, _ int64) (op.Answer, error) {
+	if other := e.M.at(at.Endpoints); other != nil {
+		return Etcd{M: other, Cluster: e.Cluster}.Serving(ctx, op.Access{}, 0)
+	}
 	c := e.M.running("etcd")
-	if c == nil {
+	if c == nil || e.M.Members != nil && len(e.M.Members.Hosts) > 0 && !e.M.quorum() {
 		return op.Answer{}, errors.New("connection refused")
 	}
 	if c.generation == "new" && (e.M.SickEtcd || !e.quorum(c.generation)) {

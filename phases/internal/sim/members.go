@@ -21,6 +21,12 @@ type Members struct {
 	Out  bool   `json:",omitempty"` // this node's member was removed
 	// The peer URL of a member whose machine is gone, on another node.
 	Dead string `json:",omitempty"`
+
+	// Hosts are the addresses that this node has or had, if members are told apart by theirs: then
+	// they find each other only at the URLs that they list.
+	Hosts []string `json:",omitempty"`
+	// Without says that they had no quorum in the beginning.
+	Without bool `json:",omitempty"`
 }
 
 // ClusterID is the id of their cluster.
@@ -55,7 +61,7 @@ func (s *Members) named(initialCluster string) bool {
 // quorum says whether enough of the voting members are running: this machine's, those on the other
 // machines of a run, and those elsewhere, which always run.
 func (m *Machine) quorum() bool {
-	voters, run := 0, 0
+	voters, run, found := 0, 0, 0
 	for _, one := range m.Members.All {
 		if one.IsLearner {
 			continue
@@ -63,24 +69,62 @@ func (m *Machine) quorum() bool {
 		voters++
 		if !m.stopped(one) && !slices.Contains(one.PeerURLs, m.Members.Dead) {
 			run++
+			if m.listed(one) {
+				found++
+			}
 		}
 	}
-	return run > voters/2
+	return run > voters/2 && found > 0
+}
+
+// listed says whether a member that runs is where the others look for it. It finds them if they
+// are, and what it has opened serves both ways: so one is enough for all.
+func (m *Machine) listed(one op.Member) bool {
+	at := m.machineOf(one)
+	if at == nil || len(at.Members.Hosts) == 0 || at.off {
+		return true
+	}
+	c := at.running("etcd")
+	return c != nil && strings.Contains(c.manifest, "--initial-advertise-peer-urls="+one.PeerURLs[0]+"\n")
+}
+
+// at is another machine whose member serves clients there; nil: it is not known, or destroyed.
+func (m *Machine) at(urls []string) *Machine {
+	if m.Others == nil || m.Members == nil || len(urls) == 0 {
+		return nil
+	}
+	for _, other := range m.Others() {
+		if other == m || other.Members == nil || other.off {
+			continue
+		}
+		for _, host := range other.Members.Hosts {
+			if strings.Contains(urls[0], "//"+host+":") {
+				return other
+			}
+		}
+	}
+	return nil
 }
 
 // stopped says whether a member is on a machine that is known here, and its etcd does not run. One
 // that was destroyed with its machine counts as running: what a removal may do then is not asked.
 func (m *Machine) stopped(one op.Member) bool {
+	at := m.machineOf(one)
+	return at != nil && at.running("etcd") == nil && !at.off
+}
+
+// machineOf is the machine of a member; nil: it is not known here.
+func (m *Machine) machineOf(one op.Member) *Machine {
 	all := []*Machine{m}
 	if m.Others != nil {
 		all = m.Others()
 	}
 	for _, at := range all {
 		if at.Members != nil && slices.Contains(one.PeerURLs, at.Members.URL) {
-			return at.running("etcd") == nil && !at.off
+			return at
 		}
 	}
-	return false
+	return nil
 }
 
 // enrol is the start, first or later, of an etcd that is told to join a cluster. It exits at once
@@ -113,7 +157,7 @@ func (m *Machine) checkMembers() {
 		return
 	}
 	// Who is alone is no quorum while it starts again, whatever is done.
-	if len(m.Members.All) > 1 && !m.quorum() {
+	if len(m.Members.All) > 1 && !m.quorum() && !m.Members.Without && (!m.Meddled || len(m.Members.Hosts) == 0) {
 		m.violate("the cluster has lost its quorum: a member that votes is stopped")
 	}
 	count := 0
