@@ -292,16 +292,19 @@ func (to Following) checkQuorum(answers int) error {
 // One of them is enough, and has to be there only until the run has ended.
 func (to Following) nowhere() error {
 	var at []string
-	var back *Follower
-	was := ""
 	for _, m := range to.Members {
 		at = append(at, fmt.Sprintf("%s at %s", observe.MemberName(m), strings.Join(m.PeerURLs, ",")))
-		n, host := to.withMember(m.ID), ""
-		if len(m.PeerURLs) > 0 {
-			host = observe.HostOf(m.PeerURLs[0])
+	}
+	var back *Follower
+	was := ""
+	for i, n := range to.Nodes {
+		of := slices.IndexFunc(to.Members, func(m op.Member) bool { return m.ID == n.Member })
+		if of < 0 || n.Old == "" || len(to.Members[of].PeerURLs) == 0 {
+			continue
 		}
-		if back == nil && n != nil && n.Old != "" && net.ParseIP(host) != nil {
-			back, was = n, host
+		if host := observe.HostOf(to.Members[of].PeerURLs[0]); net.ParseIP(host) != nil {
+			back, was = &to.Nodes[i], host
+			break
 		}
 	}
 	hint := "give one of them its old address back until the run has ended, and run the command again; see " +

@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/phases/together"
@@ -44,6 +45,7 @@ func (l followLooker) joint() together.Joint {
 		Phases:     together.JointPhases(follower{}.workflow().Phases),
 		Last:       undoneLast(),
 		BackInTurn: true,
+		BackWhole:  true,
 		LeftBehind: leftToFollow,
 		Answers:    l.answers,
 	}
@@ -207,6 +209,7 @@ func followAll(
 	if err != nil {
 		return t, plan, err
 	}
+	to.order(t)
 	to.Cluster = t.Cluster
 	plan.Nodes = make([]engine.NodePlan, len(t.Peers))
 	err = t.Each(ctx, func(ctx context.Context, p *together.Peer) error {
@@ -217,6 +220,26 @@ func followAll(
 	notes := to.notes()
 	plan.Notes, plan.Findings, plan.Stakes = finding.Texts(notes), notes, to.stakes(plan.Nodes)
 	return t, plan, err
+}
+
+// order has the nodes that start first stand first: the way back is the other way round, and they
+// are needed there until those that were where the others look for them are there again.
+func (to Following) order(t *together.Transaction) {
+	later := func(a, b string) int {
+		switch x, y := to.node(a).First, to.node(b).First; {
+		case x == y:
+			return 0
+		case x:
+			return -1
+		}
+		return 1
+	}
+	t.Cluster.Nodes = slices.Clone(t.Cluster.Nodes)
+	slices.SortStableFunc(t.Cluster.Nodes, func(a, b journal.Peer) int { return later(a.Name, b.Name) })
+	slices.SortStableFunc(t.Peers, func(a, b *together.Peer) int { return later(a.Name, b.Name) })
+	byName := slices.Clone(to.Nodes)
+	slices.SortStableFunc(byName, func(a, b Follower) int { return later(a.Node, b.Node) })
+	copy(to.Nodes, byName)
 }
 
 // following puts together what all nodes know, and refuses what would not go well.

@@ -278,21 +278,12 @@ func TestTwoOfThreeMembersThatFollowAreSettledAfterAnyTwoFaults(t *testing.T) {
 	crashtest.SettledAfterTwoFaults(t, followOn([]string{"cp1", "cp2"}))
 }
 
-// Two of them are down, and no quorum: both are needed to tell the members of either.
-func TestMembersWithoutAQuorumThatFollowAreSettledAfterAnyTwoFaults(t *testing.T) {
-	crashtest.SettledAfterTwoFaults(t, followOnThree("cp2", "cp3"))
-}
-
 func TestWhateverSomebodyElseDoesWhileThreeMembersFollowItIsSettled(t *testing.T) {
 	crashtest.MeddledTogether(t, followOnThree())
 }
 
 func TestThreeMembersThatFollowAndAreInterruptedGoBackOnAll(t *testing.T) {
 	crashtest.InterruptedTogether(t, followOnThree())
-}
-
-func TestMistakesWhileMembersFollowAreCaught(t *testing.T) {
-	crashtest.CatchesMistakes(t, followOnThree("cp2", "cp3"))
 }
 
 // followsOnce runs it undisturbed, and returns the order in which etcds were away.

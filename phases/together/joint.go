@@ -28,6 +28,10 @@ type Joint struct {
 	// what stops on one serves again before the next one's stops.
 	BackInTurn bool
 
+	// BackWhole says that going back begins only when every node that is not lost can be asked:
+	// what one undoes takes what another runs.
+	BackWhole bool
+
 	// Advice says what to do first about the cause that keeps a run open; empty when there is
 	// nothing special to do.
 	Advice func(cause error) string
