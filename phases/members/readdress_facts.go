@@ -11,6 +11,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -49,6 +50,7 @@ type ReaddressFacts struct {
 	Left           []leftover  // kubeadm's files with the old address
 
 	// Of a node that is one of several.
+	Up    bool       // its etcd serves its peers, although nobody serves clients
 	First bool       // its etcd serves nothing, and is where nobody looks for it: it starts first
 	Rest  []op.Other // the other members that serve when it is this one's turn
 
@@ -320,6 +322,11 @@ func (f *ReaddressFacts) observeMembers(ctx context.Context, n *observe.Node) {
 	f.ClusterError = err
 	if f.Live != nil {
 		return
+	}
+	// One that waits for a quorum serves no client yet.
+	if access, err := n.Dialer().Access(f.Etcd.Peer); err == nil {
+		_, err = etcd.PeerMembers(ctx, access)
+		f.Up = err == nil
 	}
 	data, err := n.Stopped(ctx, f.Etcd)
 	if err != nil {

@@ -312,8 +312,8 @@ func (to Following) nowhere() error {
 	if back != nil {
 		old := was + "/" + hostBits(was)
 		hint = fmt.Sprintf("give one of them its old address back until the run has ended: on %[1]s `ip address add "+
-			"%[2]s dev lo`, and on the others `ip route add %[2]s via %[3]s`; then run the command again with "+
-			"--address %[1]s=%[3]s; see %[4]s", back.Node, old, back.New, addressPage)
+			"%[2]s dev lo`, and on the others `ip route add %[2]s via %[3]s`; then run `etcdpod readdress` on each of "+
+			"the others, and on %[1]s last, with --address %[3]s; see %[4]s", back.Node, old, back.New, addressPage)
 	}
 	return engine.Refuse(hint, "no member is where the others look for it, so they cannot agree on other peer URLs: %s",
 		strings.Join(at, "; "))

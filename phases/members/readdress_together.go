@@ -137,7 +137,7 @@ func (f *ReaddressFacts) survey(node string) FollowSurvey {
 	}
 	s.Etcd, s.Name, s.Live = true, f.Etcd.Name, f.Live != nil
 	s.Listed, s.Peers, s.Before, s.Clients = f.Etcd.PeerURLs, f.After.PeerURLs, f.Etcd.ClientURLs, f.After.ClientURLs
-	s.Up, s.Starts, s.Cluster = s.Live, f.restarts(), f.Cluster
+	s.Up, s.Starts, s.Cluster = s.Live || f.Up, f.restarts(), f.Cluster
 	if f.Own != nil {
 		s.Member, s.Members = f.Own.ID, []op.Member{*f.Own}
 	}
