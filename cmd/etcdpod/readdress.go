@@ -25,7 +25,7 @@ Without --address, it is the address of the node's default route, if the node do
 
 With --nodes, members on several nodes follow as one run, and API servers that name several of them, too. Those that are down start first, at their new addresses. Those that serve follow one after the other, each once all others serve. Nodes whose address has not changed may be among them: only what names others is changed there. The commit point comes once all serve at once.
 
-The command refuses an address that the node does not have, or that another member has. It also refuses if the members would have no quorum afterwards. Members find each other only at the peer URLs that they list. If all addresses have changed, none finds another: then one of them, and one is enough, needs its old address back until the run has ended, besides the new one. The refusal says how.
+The command refuses an address that the node does not have, or that another member has. It also refuses if the members would have no quorum afterwards. Members find each other only at the peer URLs that they list. If all addresses have changed, none finds another: then one of them, and one is enough, needs its old address back for a while, besides the new one. The refusal says how. Without a quorum, a run brings back those that are down, and leaves those where they are that the others find: the command says so, and is run a second time for them.
 
 kubeadm's certificate of the API server, its kubeconfigs, its ConfigMaps and the kubelet's flags are left to kubeadm: what names the old address is listed, with the command that corrects it.
 
@@ -87,10 +87,21 @@ func (s *session) readdressTogether(c *cli.Context) (err error) {
 	if err := o.Check(); err != nil {
 		return err
 	}
+	without := false // a quorum
 	return s.jointly(c, joint{
 		workflow: "readdress",
+		instead: func() string {
+			if !without {
+				return ""
+			}
+			return "The members have a quorum again (run %s). If one has stayed at its old address, run the command once " +
+				"more: it follows now. The old manifests and certificates are kept until `etcdpod prune`."
+		},
 		carryOut: func(n *together.Node, confirm func(engine.TogetherPlan) error) error {
-			return members.ReaddressTogether(c.Context, n, o, confirm)
+			return members.ReaddressTogether(c.Context, n, o, func(plan engine.TogetherPlan) error {
+				without = len(plan.Notes) > 0 // they are about that
+				return confirm(plan)
+			})
 		},
 		preview: func(n *together.Node) (engine.TogetherPlan, error) {
 			return members.PreviewReaddress(c.Context, n, o)

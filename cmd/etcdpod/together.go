@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -46,7 +47,8 @@ func (s *session) restoreTogether(c *cli.Context) error {
 type joint struct {
 	carryOut func(n *together.Node, confirm func(engine.TogetherPlan) error) error
 	preview  func(n *together.Node) (engine.TogetherPlan, error)
-	said     string // when it is done, with the run's id for %s
+	said     string        // when it is done, with the run's id for %s
+	instead  func() string // what is said then where that depends on the plan; empty: as it stands there
 	workflow string
 	// unchanged is printed instead if there was nothing to do; empty if there always is something.
 	unchanged string
@@ -92,7 +94,11 @@ func (s *session) jointly(c *cli.Context, j joint) error {
 		return err
 	}
 	s.doneWith(c, run.RunSummary, func(w io.Writer) {
-		run.write(w, fmt.Sprintf(j.said, run.ID), breakAt(s.stdout))
+		said := j.said
+		if j.instead != nil {
+			said = cmp.Or(j.instead(), said)
+		}
+		run.write(w, fmt.Sprintf(said, run.ID), breakAt(s.stdout))
 	})
 	return nil
 }

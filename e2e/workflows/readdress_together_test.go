@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -81,10 +82,22 @@ func TestThreeMembersFollowAsOneRun(t *testing.T) {
 	c.wantAllAt(then)
 }
 
-// None finds another, and no command can change that: it is refused with the way out. 192.0.2.0 and
-// the next ones stand for the addresses that they had: nobody has them.
-func TestAllMembersThatLostTheirAddressesAreToldTheWayOut(t *testing.T) {
+// listens says whether somebody is at a URL. An etcd that waits for a quorum is, for its peers.
+func listens(url string) bool {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "https://"))
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err == nil
+}
+
+// All three have lost their addresses. None finds another, and no command can change that; with one
+// of them where it was, all follow as one run. 192.0.2.0 and the next ones stand for the addresses
+// that they had: nobody has them.
+func TestAllMembersThatLostTheirAddressesFollowOnceOneIsBack(t *testing.T) {
 	c := startTogether(t)
+	before := c.nodes[0].manifests()["etcd.yaml"]
+	c.nodes[0].put("/before", "it moves")
 	for i, n := range c.nodes { // a kubelet that no API server answers leaves what runs alone
 		must(t, n.Crash())
 		n.edit(sandbox.ManifestDir+"/etcd.yaml", func(text string) string {
@@ -94,7 +107,14 @@ func TestAllMembersThatLostTheirAddressesAreToldTheWayOut(t *testing.T) {
 	for _, n := range c.nodes {
 		must(t, n.Reboot(c.ctx))
 	}
-	line, _ := c.followTo(130)
+	line, addresses := c.followTo(130)
 	c.typed("cp1", line+" --yes", 5, "no member is where the others look for it",
 		"ip address add "+c.nodes[0].Address+"/32 dev lo", "ip route add "+c.nodes[0].Address+"/32 via 127.0.0.130")
+	c.nodes[0].edit(sandbox.ManifestDir+"/etcd.yaml", func(string) string { return before })
+	c.nodes[0].eventually("etcd is open to its peers", func() bool { return listens(c.nodes[0].PeerURL()) })
+	c.typed("cp1", line+" --dry-run", 0, "the cluster has no quorum now")
+	c.typed("cp1", line+" --yes", 0, "which stays where it is: run the command again", "The members have a quorum again")
+	c.typed("cp1", line+" --yes", 0, "The etcds of 3 nodes serve at their new addresses")
+	c.wantAllAt(addresses)
+	c.wantRuns("completed")
 }

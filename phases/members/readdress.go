@@ -165,7 +165,7 @@ func (o ReaddressOptions) setPeerURL() readdressPhase {
 				return nil, nil
 			}
 			return []op.Op{&op.SetPeerURLs{Ways: f.Ways, Member: f.Own.ID, Name: observe.MemberName(*f.Own),
-				Before: f.Own.PeerURLs, After: f.After.PeerURLs, Limit: o.limit()}}, nil
+				Before: f.Own.PeerURLs, After: f.After.PeerURLs, Limit: o.limit(), Without: f.First && f.Without}}, nil
 		}}
 }
 

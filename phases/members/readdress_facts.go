@@ -50,9 +50,12 @@ type ReaddressFacts struct {
 	Left           []leftover  // kubeadm's files with the old address
 
 	// Of a node that is one of several.
-	Up    bool       // its etcd serves its peers, although nobody serves clients
-	First bool       // its etcd serves nothing, and is where nobody looks for it: it starts first
-	Rest  []op.Other // the other members that serve when it is this one's turn
+	Up    bool // its etcd serves its peers, although nobody serves clients
+	First bool // its etcd serves nothing, and is where nobody looks for it: it starts first
+	// Without says that the members were no quorum when the run was planned.
+	Without bool
+	Stays   bool       // the others find it where it is, and it stays there until they are a quorum
+	Rest    []op.Other // the other members that serve when it is this one's turn
 
 	r *roster
 }
@@ -80,7 +83,7 @@ func (f *ReaddressFacts) issued() (all []addressCert) {
 
 // moves says whether the members list other peer URLs than etcd is to have.
 func (f *ReaddressFacts) moves() bool {
-	return f.Own != nil && !slices.Equal(slices.Sorted(slices.Values(f.Own.PeerURLs)),
+	return f.Own != nil && !f.Stays && !slices.Equal(slices.Sorted(slices.Values(f.Own.PeerURLs)),
 		slices.Sorted(slices.Values(f.After.PeerURLs)))
 }
 
@@ -139,8 +142,9 @@ func (f *ReaddressFacts) rendered(ctx context.Context, n *observe.Node) (err err
 			return err
 		}
 		f.tell()
-		f.Certs = nil
-		f.observeCerts(n)
+		if f.Certs = nil; !f.Stays {
+			f.observeCerts(n)
+		}
 	}
 	starts := *f.Facts
 	starts.Manifests, starts.Etcd = f.after(), f.After
@@ -272,7 +276,7 @@ func (f *ReaddressFacts) render() error {
 }
 
 func (f *ReaddressFacts) renderEtcd() error {
-	if f.Etcd == nil {
+	if f.Etcd == nil || f.Stays {
 		return nil
 	}
 	own := f.Move

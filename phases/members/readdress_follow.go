@@ -23,6 +23,10 @@ import (
 // start first, all of them, at addresses that nobody knows yet: with one member that is where the
 // others look for it they may be a quorum, which none of them was alone. Then the list follows.
 // Members that serve come last, one after the other, each once all others serve.
+//
+// A run that begins without a quorum leaves those where they are that the others find: through them
+// it comes about, and through them the list goes back if the run does, with each of its members up
+// as long as that takes. They follow in a second run, which has a quorum.
 
 // FollowOptions are the options of `readdress` on several nodes.
 type FollowOptions struct {
@@ -71,6 +75,8 @@ type Follower struct {
 	Member   op.ID  // 0: it has no etcd
 	Old, New string // its address; Old is empty where it has not changed
 	First    bool   // see ReaddressFacts
+	Stays    bool   // likewise
+	Later    string // its new address, if it stays and has one
 	Serves   bool   // when it is the turn of others
 	Clients  []string
 	Before   []string // its client URLs, while it has not had its turn
@@ -114,6 +120,10 @@ func (to Following) node(name string) (own Follower) {
 func (f *ReaddressFacts) follow(to Following, name string) {
 	own := to.node(name)
 	f.First, f.Move.cluster, f.Move.others = own.First, to.after(), nil
+	f.Without = !to.Quorum
+	if f.Stays = own.Stays; f.Stays {
+		f.Old, f.Here, f.Move.old = "", false, nil
+	}
 	for _, n := range to.Nodes {
 		if n.Node != name && n.Old != "" {
 			f.Move.others = append(f.Move.others, swap{n.Old, n.New})
@@ -312,8 +322,9 @@ func (to Following) nowhere() error {
 	if back != nil {
 		old := was + "/" + hostBits(was)
 		hint = fmt.Sprintf("give one of them its old address back until the run has ended: on %[1]s `ip address add "+
-			"%[2]s dev lo`, and on the others `ip route add %[2]s via %[3]s`; then run `etcdpod readdress` on each of "+
-			"the others, and on %[1]s last, with --address %[3]s; see %[4]s", back.Node, old, back.New, addressPage)
+			"%[2]s dev lo`, and on the others `ip route add %[2]s via %[3]s`; then run the command twice with "+
+			"--address %[1]s=%[3]s: %[1]s itself follows in the second run; see %[4]s", back.Node, old, back.New,
+			addressPage)
 	}
 	return engine.Refuse(hint, "no member is where the others look for it, so they cannot agree on other peer URLs: %s",
 		strings.Join(at, "; "))
@@ -380,6 +391,7 @@ func (to *Following) learnNodes(surveys []FollowSurvey) (answers int, err error)
 			n.Serves = n.First || s.Live || s.Up
 			if s.Up && !gone {
 				answers++
+				n.stay(s, to.Quorum)
 			}
 			if n.Serves && !to.learns(n.Member) {
 				to.Up++
@@ -400,6 +412,18 @@ func (to *Following) learnNodes(surveys []FollowSurvey) (answers int, err error)
 		}
 	}
 	return answers, nil
+}
+
+// stay leaves it where the others find it, unless they are a quorum already. The manifests of others
+// name it as it is to be: an etcd with data does not read that.
+func (n *Follower) stay(s FollowSurvey, quorum bool) {
+	if quorum {
+		return
+	}
+	if n.Old != "" {
+		n.Later = n.New
+	}
+	n.Stays, n.Old, n.New, n.Clients = true, "", "", s.Before
 }
 
 // answering are the members that answer a node, and where.

@@ -403,8 +403,8 @@ func TestWhereAllAddressesAreGoneOneIsToComeBack(t *testing.T) {
 	}
 	_, err := following(all)
 	crashtest.Refused(t, err, "no member is where the others look for it", "on cp1 `ip address add 10.0.0.11/32 dev "+
-		"lo`, and on the others `ip route add 10.0.0.11/32 via 10.0.0.21`; then run `etcdpod readdress` on each "+
-		"of the others, and on cp1 last, with --address 10.0.0.21")
+		"lo`, and on the others `ip route add 10.0.0.11/32 via 10.0.0.21`; then run the command twice with "+
+		"--address cp1=10.0.0.21")
 }
 
 func TestInitialClusterNamesAllMembersAfterwards(t *testing.T) {

@@ -259,8 +259,15 @@ func (to Following) notes() []finding.Finding {
 	if to.Quorum {
 		return nil
 	}
-	return []finding.Finding{finding.New(finding.EtcdNoWrites, "", "the cluster has no quorum now, and gets it back "+
-		"once the etcds that are down have started; if the run goes back, it has none again")}
+	text := "the cluster has no quorum now, and gets it back once the etcds that are down have started; if the run " +
+		"goes back, it has none again"
+	for _, n := range to.Nodes {
+		if n.Later != "" {
+			text += fmt.Sprintf("; the others find each other through %s, which stays where it is: run the command "+
+				"again afterwards, and it follows to %s", n.Node, n.Later)
+		}
+	}
+	return []finding.Finding{finding.New(finding.EtcdNoWrites, "", text)}
 }
 
 // stakes are what a yes means.

@@ -37,11 +37,15 @@ type fellow struct {
 
 // then is where a node is afterwards.
 func (w fellow) then(node string) string {
-	if slices.Contains(w.moves, node) {
+	if slices.Contains(w.moves, node) && !w.stays(node) {
 		return isAt(node)
 	}
 	return wasAt(node)
 }
+
+// stays says whether the others find each other through a node that is there: it follows in another
+// run.
+func (w fellow) stays(node string) bool { return len(w.down) > 0 && !slices.Contains(w.down, node) }
 
 var fellows = []string{"cp1", "cp2", "cp3"}
 
@@ -67,9 +71,16 @@ func peerURLs(at func(string) string, dead bool) (all []string) {
 func (w fellow) manifests(after bool) map[string]string {
 	at, whole := wasAt, w.Name+"=https://"+wasAt(w.Name)+":2380"
 	if after {
-		at, whole = w.then, w.Name+"=https://"+isAt(w.Name)+":2380"
+		at = w.then
+	}
+	if after && !w.stays(w.Name) {
+		whole = w.Name + "=https://" + isAt(w.Name) + ":2380"
 		for _, name := range fellows {
-			if name != w.Name {
+			switch {
+			case name == w.Name:
+			case w.stays(name): // it is named as it is to be
+				whole += "," + name + "=https://" + isAt(name) + ":2380"
+			default:
 				whole += "," + name + "=https://" + w.then(name) + ":2380"
 			}
 		}
@@ -202,6 +213,15 @@ func (w fellow) outcome() (string, error) {
 		}
 		return crashtest.Shows(look, "kubelet true\n", "runs etcd old\n", "runs kube-apiserver ")
 	})
+	if w.stays(w.Name) && v == "old" { // nothing on it changes, but it knows how the run has ended
+		holds := func(kind journal.Kind) bool {
+			return w.Machine.Holding(journal.Home, ` {"kind":"`+string(kind)+`"`) != ""
+		}
+		if holds(journal.Commit) && !holds(journal.Abort) {
+			v = "new"
+		}
+		return v, nil
+	}
 	own := w.Machine.Members.All[w.member()-1]
 	at := map[string]string{"old": wasAt(w.Name), "new": isAt(w.Name)}[v]
 	switch stale := w.Machine.Stale(); {
@@ -276,6 +296,16 @@ func TestThreeMembersThatFollowAreSettledAfterAnyTwoFaults(t *testing.T) {
 // The third one is on none of the run's nodes, and is in no way part of it.
 func TestTwoOfThreeMembersThatFollowAreSettledAfterAnyTwoFaults(t *testing.T) {
 	crashtest.SettledAfterTwoFaults(t, followOn([]string{"cp1", "cp2"}))
+}
+
+// Two of them are down, and no quorum: both are needed to tell the members of either, forward and
+// back. The third one, through which they find each other, stays where it is.
+func TestMembersWithoutAQuorumThatFollowAreSettledAfterAnyTwoFaults(t *testing.T) {
+	crashtest.SettledAfterTwoFaults(t, followOnThree("cp2", "cp3"))
+}
+
+func TestMistakesWhileMembersFollowAreCaught(t *testing.T) {
+	crashtest.CatchesMistakes(t, followOnThree("cp2", "cp3"))
 }
 
 func TestWhateverSomebodyElseDoesWhileThreeMembersFollowItIsSettled(t *testing.T) {
