@@ -267,7 +267,7 @@ func (to Following) notes() []finding.Finding {
 				"again afterwards, and it follows to %s", n.Node, n.Later)
 		}
 	}
-	return []finding.Finding{finding.New(finding.EtcdNoWrites, "", text)}
+	return []finding.Finding{finding.New(finding.EtcdNoWrites, "", "%s", text)}
 }
 
 // stakes are what a yes means.

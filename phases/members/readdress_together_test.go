@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
@@ -363,5 +365,26 @@ func TestAMemberThatDoesNotStartTakesAllBackOneAfterTheOther(t *testing.T) {
 	}
 	if v, wrong := c.Verdict(); wrong != nil || v != "old" || !slices.Equal(away, []string{"cp1", "cp2", "cp1"}) {
 		t.Errorf("it ended %s, one after the other: %q, %v", v, away, wrong)
+	}
+}
+
+// Who had no quorum, and has none when going back, since a machine has died, must not wait for one
+// for ever. Who had one does.
+func TestTheWayBackWithoutAQuorumEnds(t *testing.T) {
+	for _, without := range []bool{true, false} {
+		m := mover{members: 3}.Machine(t)
+		for i := 1; i < 3; i++ {
+			m.Members.All[i].PeerURLs = []string{deadToo}
+		}
+		m.Members.Dead, m.Members.Without = deadToo, true
+		var warned []string
+		target := &op.Target{Host: m.Host(), Etcd: sim.Etcd{M: m},
+			Warn: func(f finding.Finding) { warned = append(warned, f.Text) }}
+		set := op.SetPeerURLs{Member: 1, Name: "cp1", Before: []string{"https://" + oldAddress + ":2380"},
+			After: []string{"https://" + newAddress + ":2380"}, Ways: []op.Access{{}}, Limit: time.Minute, Without: without}
+		err := set.Undo(t.Context(), target)
+		if ended := err == nil && strings.Contains(strings.Join(warned, ""), "may still list cp1 at"); ended != without {
+			t.Errorf("without a quorum beforehand, %v: %v, %q", without, err, warned)
+		}
 	}
 }
