@@ -96,11 +96,12 @@ func listens(url string) bool {
 // that they had: nobody has them.
 func TestAllMembersThatLostTheirAddressesFollowOnceOneIsBack(t *testing.T) {
 	c := startTogether(t)
-	before := c.nodes[0].manifests()["etcd.yaml"]
+	before := make([]string, len(c.nodes))
 	c.nodes[0].put("/before", "it moves")
 	for i, n := range c.nodes { // a kubelet that no API server answers leaves what runs alone
 		must(t, n.Crash())
 		n.edit(sandbox.ManifestDir+"/etcd.yaml", func(text string) string {
+			before[i] = text
 			return strings.ReplaceAll(text, n.Address, fmt.Sprintf("192.0.2.%d", i))
 		})
 	}
@@ -110,7 +111,7 @@ func TestAllMembersThatLostTheirAddressesFollowOnceOneIsBack(t *testing.T) {
 	line, addresses := c.followTo(130)
 	c.typed("cp1", line+" --yes", 5, "no member is where the others look for it",
 		"ip address add "+c.nodes[0].Address+"/32 dev lo", "ip route add "+c.nodes[0].Address+"/32 via 127.0.0.130")
-	c.nodes[0].edit(sandbox.ManifestDir+"/etcd.yaml", func(string) string { return before })
+	c.nodes[0].edit(sandbox.ManifestDir+"/etcd.yaml", func(string) string { return before[0] })
 	c.nodes[0].eventually("etcd is open to its peers", func() bool { return listens(c.nodes[0].PeerURL()) })
 	c.typed("cp1", line+" --dry-run", 0, "the cluster has no quorum now")
 	c.typed("cp1", line+" --yes", 0, "which stays where it is: run the command again", "The members have a quorum again")
