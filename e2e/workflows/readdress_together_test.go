@@ -92,8 +92,8 @@ func listens(url string) bool {
 }
 
 // All three have lost their addresses. None finds another, and no command can change that; with one
-// of them where it was, all follow as one run. 192.0.2.0 and the next ones stand for the addresses
-// that they had: nobody has them.
+// of them where it was, all follow as one run. 198.51.100.71 and the next ones stand for the
+// addresses that they had: nobody has them.
 func TestAllMembersThatLostTheirAddressesFollowOnceOneIsBack(t *testing.T) {
 	c := startTogether(t)
 	before := make([]string, len(c.nodes))
@@ -102,7 +102,7 @@ func TestAllMembersThatLostTheirAddressesFollowOnceOneIsBack(t *testing.T) {
 		must(t, n.Crash())
 		n.edit(sandbox.ManifestDir+"/etcd.yaml", func(text string) string {
 			before[i] = text
-			return strings.ReplaceAll(text, n.Address, fmt.Sprintf("192.0.2.%d", i))
+			return strings.ReplaceAll(text, n.Address, fmt.Sprintf("198.51.100.%d", 71+i))
 		})
 	}
 	for _, n := range c.nodes {
