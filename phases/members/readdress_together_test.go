@@ -306,6 +306,10 @@ func TestMembersWithoutAQuorumThatFollowAreSettledAfterAnyTwoFaults(t *testing.T
 	crashtest.SettledAfterTwoFaults(t, followOnThree("cp2", "cp3"))
 }
 
+func TestMistakesWhileMembersFollowAreCaught(t *testing.T) {
+	crashtest.CatchesMistakes(t, followOnThree("cp2", "cp3"))
+}
+
 func TestWhateverSomebodyElseDoesWhileThreeMembersFollowItIsSettled(t *testing.T) {
 	crashtest.MeddledTogether(t, followOnThree())
 }

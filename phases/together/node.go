@@ -45,6 +45,7 @@ type Mistakes struct {
 	CommitEarly     bool // the commit record is written before all earlier phases have ended
 	SettleEarly     bool // a node is told that all hold the commit record before they do
 	BackUnwitnessed bool // a node that holds the commit record rolls back when asked to
+	BackInPart      bool // nodes go back although one cannot be asked, where that takes all
 	// The first phase past the commit point runs before all nodes hold the commit record.
 	ReleaseEarly bool
 	CloseEarly   bool // a run is closed as soon as all nodes hold the commit record
