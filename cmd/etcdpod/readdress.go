@@ -94,8 +94,8 @@ func (s *session) readdressTogether(c *cli.Context) (err error) {
 			if !without {
 				return ""
 			}
-			return "The members have a quorum again (run %s). If one has stayed at its old address, run the command once " +
-				"more: it follows now. The old manifests and certificates are kept until `etcdpod prune`."
+			return "The members have a quorum again (run %s). If one has stayed at its old address, run the command " +
+				"once more: it follows now. The old manifests and certificates are kept until `etcdpod prune`."
 		},
 		carryOut: func(n *together.Node, confirm func(engine.TogetherPlan) error) error {
 			return members.ReaddressTogether(c.Context, n, o, func(plan engine.TogetherPlan) error {

@@ -48,7 +48,7 @@ type joint struct {
 	carryOut func(n *together.Node, confirm func(engine.TogetherPlan) error) error
 	preview  func(n *together.Node) (engine.TogetherPlan, error)
 	said     string        // when it is done, with the run's id for %s
-	instead  func() string // what is said then where that depends on the plan; empty: as it stands there
+	instead  func() string // said then where it depends on the plan; empty: what stands there
 	workflow string
 	// unchanged is printed instead if there was nothing to do; empty if there always is something.
 	unchanged string

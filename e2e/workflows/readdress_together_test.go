@@ -114,7 +114,8 @@ func TestAllMembersThatLostTheirAddressesFollowOnceOneIsBack(t *testing.T) {
 	c.nodes[0].edit(sandbox.ManifestDir+"/etcd.yaml", func(string) string { return before[0] })
 	c.nodes[0].eventually("etcd is open to its peers", func() bool { return listens(c.nodes[0].PeerURL()) })
 	c.typed("cp1", line+" --dry-run", 0, "the cluster has no quorum now")
-	c.typed("cp1", line+" --yes", 0, "which stays where it is: run the command again", "The members have a quorum again")
+	c.typed("cp1", line+" --yes", 0, "which stays where it is: run the command again",
+		"The members have a quorum again")
 	c.typed("cp1", line+" --yes", 0, "The etcds of 3 nodes serve at their new addresses")
 	c.wantAllAt(addresses)
 	c.wantRuns("completed")

@@ -414,8 +414,8 @@ func (to *Following) learnNodes(surveys []FollowSurvey) (answers int, err error)
 	return answers, nil
 }
 
-// stay leaves it where the others find it, unless they are a quorum already. The manifests of others
-// name it as it is to be: an etcd with data does not read that.
+// stay leaves it where the others find it, unless they are a quorum already. The manifests of the
+// others name it as it is to be: an etcd with data does not read that.
 func (n *Follower) stay(s FollowSurvey, quorum bool) {
 	if quorum {
 		return

@@ -291,6 +291,76 @@ func checkFollowers(c *crashtest.Cluster) {
 	}
 }
 
+// followAlone is a run on one node, which has been told of the others what a run of all would tell.
+type followAlone struct {
+	fellow
+	name string
+	to   Following
+}
+
+// Title names the case.
+func (f followAlone) Title() string { return f.name }
+
+func (f followAlone) Machine(t *testing.T) *sim.Machine {
+	t.Helper()
+	f.Node = &crashtest.Node{Name: "cp1"}
+	return f.machine(t)
+}
+
+func followCases(t *testing.T) []crashtest.Case {
+	t.Helper()
+	var all []followAlone
+	for name, down := range map[string][]string{
+		"a member that serves": nil, "a member that is down": {"cp1", "cp3"},
+	} {
+		var surveys []FollowSurvey
+		for _, node := range fellows {
+			w := fellow{Node: &crashtest.Node{Name: node}, down: down, moves: fellows}
+			m := w.machine(t)
+			w.Node = crashtest.Over(t, node, m, m)
+			o := ReaddressOptions{}
+			if !w.isDown() {
+				o.Address = isAt(node)
+			}
+			f, err := w.seen(t.Context(), nil, o, "run")
+			if err != nil {
+				t.Fatal(err)
+			}
+			surveys = append(surveys, f.survey(node))
+		}
+		to, err := following(surveys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, followAlone{fellow{down: down, moves: fellows}, name, to})
+	}
+	return crashtest.Cases(all, func(f followAlone, w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
+		f.Node = w
+		return crashtest.Subject{Run: f.run, Outcome: f.outcome}
+	})
+}
+
+func (f followAlone) run() error {
+	flow := follower{}.workflow()
+	flow.Observe = func(ctx context.Context, n *observe.Node, run string) (*ReaddressFacts, error) {
+		o := ReaddressOptions{}
+		if !f.isDown() {
+			o.Address = isAt(f.Name)
+		}
+		seen, err := f.seen(ctx, n, o, run)
+		if err != nil {
+			return nil, err
+		}
+		seen.follow(f.to, f.Name)
+		return seen, f.rendered(ctx, n, seen)
+	}
+	return f.Do(flow.On(f.Process.Look))
+}
+
+func TestAMemberFollowsWithOthersWhollyOrNotAtAllWhateverHappens(t *testing.T) {
+	crashtest.Everything(t, followCases(t))
+}
+
 func TestThreeMembersThatFollowAreSettledAfterAnyTwoFaults(t *testing.T) {
 	crashtest.SettledAfterTwoFaults(t, followOnThree())
 }
@@ -381,9 +451,11 @@ func TestTheWayBackWithoutAQuorumEnds(t *testing.T) {
 		target := &op.Target{Host: m.Host(), Etcd: sim.Etcd{M: m},
 			Warn: func(f finding.Finding) { warned = append(warned, f.Text) }}
 		set := op.SetPeerURLs{Member: 1, Name: "cp1", Before: []string{"https://" + oldAddress + ":2380"},
-			After: []string{"https://" + newAddress + ":2380"}, Ways: []op.Access{{}}, Limit: time.Minute, Without: without}
+			After: []string{"https://" + newAddress + ":2380"}, Ways: []op.Access{{}}, Limit: time.Minute,
+			Without: without}
 		err := set.Undo(t.Context(), target)
-		if ended := err == nil && strings.Contains(strings.Join(warned, ""), "may still list cp1 at"); ended != without {
+		said := strings.Contains(strings.Join(warned, ""), "may still list cp1 at")
+		if ended := err == nil && said; ended != without {
 			t.Errorf("without a quorum beforehand, %v: %v, %q", without, err, warned)
 		}
 	}

@@ -65,7 +65,8 @@ func CatchesMistakes(t *testing.T, w Together) {
 		first := w.Fresh(t)
 		mistake(first)
 		m, joint := first.Mistakes, first.joint(w.Nodes[0])
-		if m.OneRound && len(joint.Last) == 0 || m.BackUnwitnessed && joint.BackWhole || m.BackInPart && !joint.BackWhole {
+		if m.OneRound && len(joint.Last) == 0 || m.BackUnwitnessed && joint.BackWhole ||
+			m.BackInPart && !joint.BackWhole {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

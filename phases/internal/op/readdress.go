@@ -100,8 +100,8 @@ func (s *SetPeerURLs) Undo(ctx context.Context, t *Target) error {
 		return nil
 	}
 	if s.Without && err != nil && ctx.Err() == nil {
-		t.warn(finding.LeftInPlace, s.Member.String(), "the members may still list %s at %s: there was no quorum before "+
-			"the run either, and there is none now (%v)", s.Name, strings.Join(s.After, ","), err)
+		t.warn(finding.LeftInPlace, s.Member.String(), "the members may still list %s at %s: there was no quorum "+
+			"before the run either, and there is none now (%v)", s.Name, strings.Join(s.After, ","), err)
 		return nil
 	}
 	return err
