@@ -199,20 +199,27 @@ func (w replacing) aloneRun() error {
 	}
 	flow := o.workflow()
 	flow.Observe = func(ctx context.Context, n *observe.Node, run string) (*ReplaceFacts, error) {
-		if w.names == "" {
-			f, err := w.newcomer(ctx, n, newcomerQuestion{Run: run, Options: o, Endpoints: o.Stay})
-			if err != nil {
-				return nil, err
-			}
-			return &ReplaceFacts{Facts: f.Facts, Joins: f}, nil
-		}
-		f, err := w.looker().facts(ctx, n, run)
+		return w.looker().alone(ctx, n, run, w.names == "", o)
+	}
+	return w.Do(flow.On(w.Process.Look))
+}
+
+// alone observes a node whose run is on it alone.
+func (l replaceLooker) alone(
+	ctx context.Context, n *observe.Node, run string, joins bool, o replacer,
+) (*ReplaceFacts, error) {
+	if joins {
+		f, err := l.newcomer(ctx, n, newcomerQuestion{Run: run, Options: o, Endpoints: o.Stay})
 		if err != nil {
 			return nil, err
 		}
-		return &ReplaceFacts{Facts: f.Facts, Stays: f}, nil
+		return &ReplaceFacts{Facts: f.Facts, Joins: f}, nil
 	}
-	return w.Do(flow.On(w.Process.Look))
+	f, err := l.facts(ctx, n, run)
+	if err != nil {
+		return nil, err
+	}
+	return &ReplaceFacts{Facts: f.Facts, Stays: f}, nil
 }
 
 func TestAReplacementEndsWhollyOldOrWhollyNewWhateverHappens(t *testing.T) {
