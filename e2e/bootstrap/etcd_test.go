@@ -221,13 +221,8 @@ func (k *cluster) wantWritten(w *writer.Writer, nodes ...*rig.Node) {
 		k.Fatal("no write was acknowledged")
 	}
 	for _, n := range nodes {
-		got, err := k.etcd(n).Get(k.Patiently(), writer.Prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
-		k.Must(err)
-		there := map[string]bool{}
-		for _, kv := range got.Kvs {
-			there[string(kv.Key)] = true
-		}
-		if lost := w.Lost(func(key string) bool { return there[key] }); len(lost) > 0 {
+		lost, err := w.LostIn(k.Patiently(), k.etcd(n))
+		if k.Must(err); len(lost) > 0 {
 			k.Fatalf("of %d acknowledged writes these are lost on %s: %v", w.Acknowledged, n.Name, lost)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcdpod/etcdpod/e2e/rig"
+	"github.com/etcdpod/etcdpod/e2e/writer"
 )
 
 // One machine is destroyed: the others are restored without it. Another machine takes its
@@ -82,8 +83,10 @@ func TestALostMemberIsReplacedByAnotherMachine(t *testing.T) {
 	two.kubeadm(first, "init", "phase", "upload-certs", "--upload-certs", "--config", config)
 	two.kubeadm(machine, "join", "--config", config, "--skip-phases",
 		"preflight,check-etcd,etcd-join,kubelet-wait-bootstrap,control-plane-join,wait-control-plane")
+	allWritten := two.writing()
 	two.want(0, first, "replace", lost.Name, "--yes", "--with", machine.Name, "--nodes", two.names(),
 		"--config", config)
+	allWritten(k.only(k.rig.Nodes).nodes)
 	two.kubeadm(machine, "join", "--config", config, "--skip-phases",
 		"preflight,control-plane-prepare,check-etcd,kubelet-start,etcd-join")
 	k.Must(machine.AwaitReady(k.Patiently()))
@@ -92,6 +95,34 @@ func TestALostMemberIsReplacedByAnotherMachine(t *testing.T) {
 	k.members() // with the new one
 	k.peers(lost, machine)
 	k.etcdServers(first, local)
+}
+
+// writing writes through the members of these nodes. What it returns ends that, and holds each
+// member on some nodes to all that was acknowledged.
+func (k *cluster) writing() (end func(nodes []*rig.Node)) {
+	k.Helper()
+	through, err := dialEtcds(k.nodes)
+	k.Must(err)
+	var endpoints []string
+	for _, c := range through.clients {
+		endpoints = append(endpoints, c.Endpoints()...)
+	}
+	through.clients[0].SetEndpoints(endpoints...)
+	w := writer.Begin(k.Ctx, through.clients[0])
+	k.Cleanup(func() { w.End(); _ = through.close() })
+	return func(nodes []*rig.Node) {
+		k.Helper()
+		w.End()
+		members, err := dialEtcds(nodes)
+		k.Must(err)
+		defer members.close()
+		for i, c := range members.clients {
+			if lost, err := w.LostIn(k.Patiently(), c); err != nil || len(lost) > 0 || w.Acknowledged == 0 {
+				k.Errorf("of %d acknowledged writes, %s has lost %v, %v", w.Acknowledged, nodes[i].Name, lost, err)
+			}
+		}
+		k.Logf("%d writes were acknowledged; the longest gap between two was %v", w.Acknowledged, w.Gap)
+	}
 }
 
 // kubeadm runs a command of kubeadm's on a node.

@@ -79,4 +79,17 @@ func (w *Writer) Lost(there func(key string) bool) (lost []string) {
 	return lost
 }
 
+// LostIn are those that a member does not have.
+func (w *Writer) LostIn(ctx context.Context, c *clientv3.Client) ([]string, error) {
+	got, err := c.Get(ctx, Prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	if err != nil {
+		return nil, err
+	}
+	there := map[string]bool{}
+	for _, kv := range got.Kvs {
+		there[string(kv.Key)] = true
+	}
+	return w.Lost(func(key string) bool { return there[key] }), nil
+}
+
 func key(i int) string { return fmt.Sprintf("%s%06d", Prefix, i) }
