@@ -90,10 +90,12 @@ func (e *bareEtcd) stop() error {
 	return err
 }
 
-func freeURLs() (client, peer string, err error) {
+func freeURLs() (client, peer string, err error) { return freeURLsAt("127.0.0.1") }
+
+func freeURLsAt(host string) (client, peer string, err error) {
 	urls := make([]string, 2)
 	for i := range urls {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", host+":0")
 		if err != nil {
 			return "", "", err
 		}

@@ -62,8 +62,9 @@ func command(ctx context.Context, args []string) error {
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return err
 	}
-	err = errors.Join(b.fileRows(ctx), b.initRow(ctx), b.outageRows(ctx), b.orderRows(ctx))
-	if len(b.report.Rows)+len(b.report.Orders) == 0 {
+	err = errors.Join(b.fileRows(ctx), b.initRow(ctx), b.outageRows(ctx), b.defragRows(ctx),
+		b.orderRows(ctx))
+	if len(b.report.Rows)+len(b.report.Orders)+len(b.report.Stalls) == 0 {
 		return err
 	}
 	b.report.Machine = b.machine()
@@ -79,7 +80,8 @@ func parse(args []string) (*bench, error) {
 	flags.IntVar(&b.pairs, "pairs", 5, "pairs of the work on files")
 	flags.IntVar(&b.outages, "outages", 3, "pairs of outages at 10 MB")
 	flags.IntVar(&b.bigOutages, "big-outages", 1, "pairs of outages of the large control plane")
-	only := flags.String("only", "backup,verify,verify-alone,stage,init,outage,big,three,three-big",
+	only := flags.String("only", "backup,verify,verify-alone,stage,init,outage,big,three,three-big,"+
+		"defrag,stall",
 		"what to measure, with commas between; order, too: in which order three members start")
 	noCluster := flags.Bool("no-cluster", false, "leave out what needs a real control plane")
 	flags.BoolVar(&b.mixed, "mixed", false, "let the large control plane hold objects of all kinds, which its API "+

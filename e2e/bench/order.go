@@ -86,7 +86,7 @@ type member struct{ name, dir, client, peer string }
 func (b *bench) startThree(ctx context.Context, snapshot string, o order) (took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, orderLimit)
 	defer cancel()
-	members, flags, err := b.stageThree(ctx, snapshot)
+	members, flags, err := b.stageThree(ctx, snapshot, "127.0.0.1")
 	for _, m := range members {
 		defer removeAll(m.dir)
 	}
@@ -129,9 +129,11 @@ func (b *bench) startThree(ctx context.Context, snapshot string, o order) (took 
 	return time.Since(start), nil
 }
 
-// stageThree restores the snapshot once for each member, and returns the flags
-// that all have in common.
-func (b *bench) stageThree(ctx context.Context, snapshot string) (members []member, flags []string, err error) {
+// stageThree restores the snapshot once for each member, and returns the flags that all have in
+// common.
+func (b *bench) stageThree(
+	ctx context.Context, snapshot, host string,
+) (members []member, flags []string, err error) {
 	etcdutl, err := binaries.Etcdutl(ctx, binaries.Etcd37)
 	if err != nil {
 		return nil, nil, err
@@ -140,7 +142,7 @@ func (b *bench) stageThree(ctx context.Context, snapshot string) (members []memb
 	for i := range 3 {
 		m := member{name: fmt.Sprintf("m%d", i+1)}
 		m.dir = b.dir + "/order-" + m.name
-		if m.client, m.peer, err = freeURLs(); err != nil {
+		if m.client, m.peer, err = freeURLsAt(host); err != nil {
 			return nil, nil, err
 		}
 		members, all = append(members, m), append(all, m.name+"="+m.peer)

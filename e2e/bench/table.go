@@ -21,6 +21,7 @@ type report struct {
 	Rows          []row
 	Phases        []phaseRow `json:",omitempty"`
 	Orders        []orderRow `json:",omitempty"`
+	Stalls        []stallRow `json:",omitempty"`
 }
 
 // row compares two ways to do one thing. The ratio is the median of the pairs' ratios.
@@ -129,6 +130,9 @@ func (r *report) markdown() string {
 	}
 	for _, p := range r.Phases {
 		fmt.Fprintf(&w, "\n%s\n", p.text())
+	}
+	for _, s := range r.Stalls {
+		fmt.Fprintf(&w, "\n%s\n", s.text())
 	}
 	if len(r.Orders) > 0 {
 		fmt.Fprintf(&w, "\n| three members, from the first exec until all answer | %s |\n|---|%s\n",

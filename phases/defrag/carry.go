@@ -29,7 +29,7 @@ func (d *Defrag) Carry(ctx context.Context, n *engine.Node) (err error) {
 		return err
 	}
 	defer func() { l.release(ctx) }()
-	if err := d.settled(ctx, l); err != nil {
+	if err := d.settled(ctx, l, quietLooks); err != nil {
 		return err
 	}
 	err = d.turns(ctx, l)
@@ -42,8 +42,8 @@ func (d *Defrag) Carry(ctx context.Context, n *engine.Node) (err error) {
 
 // quiet waits until nothing is under way in any member: an earlier coordinator may have died, and
 // its last member goes on.
-func (d *Defrag) quiet(ctx context.Context, l *lock) error {
-	err := d.c.await(ctx, d.c.all(), d.o.Wait, d.tell, func() { l.keep(ctx, -1) })
+func (d *Defrag) quiet(ctx context.Context, l *lock, looks int) error {
+	err := d.c.await(ctx, d.c.all(), looks, d.o.Wait, d.tell, func() { l.keep(ctx, -1) })
 	if err != nil && ctx.Err() == nil {
 		return engine.Refuse("wait until it has ended, or longer with --wait; a member whose machine is gone must be "+
 			"removed first: run `etcdpod remove`", "cannot defragment: %v", err)
@@ -52,9 +52,9 @@ func (d *Defrag) quiet(ctx context.Context, l *lock) error {
 }
 
 // settled looks at all members when nothing is under way in any of them.
-func (d *Defrag) settled(ctx context.Context, l *lock) error {
-	for {
-		if err := d.quiet(ctx, l); err != nil {
+func (d *Defrag) settled(ctx context.Context, l *lock, looks int) error {
+	for ; ; looks = quietLooks {
+		if err := d.quiet(ctx, l, looks); err != nil {
 			return err
 		}
 		if err := d.look(ctx); err != nil {
@@ -83,7 +83,7 @@ func (d *Defrag) turns(ctx context.Context, l *lock) error {
 		}
 		again, err := l.sure(ctx)
 		if err == nil && again { // somebody else may have had a turn
-			err = d.again(ctx, l, done)
+			err = d.again(ctx, l, done, quietLooks)
 		}
 		if err != nil {
 			return d.interrupted(ctx, notTouched(err))
@@ -105,16 +105,16 @@ func (d *Defrag) turns(ctx context.Context, l *lock) error {
 		if d.Due() == 0 || ctx.Err() != nil {
 			continue
 		}
-		if err := d.again(ctx, l, done); err != nil {
+		if err := d.again(ctx, l, done, 1); err != nil {
 			return d.interrupted(ctx, err)
 		}
 	}
 }
 
 // again looks at all members once more, between two turns.
-func (d *Defrag) again(ctx context.Context, l *lock, done map[string]Member) error {
+func (d *Defrag) again(ctx context.Context, l *lock, done map[string]Member, looks int) error {
 	before := d.Report
-	err := d.settled(ctx, l)
+	err := d.settled(ctx, l, looks)
 	if err != nil {
 		d.Report = before
 		return notTouched(err)
@@ -183,7 +183,11 @@ func (d *Defrag) turn(ctx context.Context, at int, l *lock) error {
 		return outcome
 	}
 	m.State = unknown
-	if err := d.ended(ctx, i, l); err != nil {
+	looks := 1
+	if outcome != nil {
+		looks = quietLooks
+	}
+	if err := d.ended(ctx, i, looks, l); err != nil {
 		return err
 	}
 	if d.c.looks[i].Defrags <= before {
@@ -213,10 +217,10 @@ func (l *lock) during(outcome <-chan error, busy int) error {
 
 // ended waits until a member's turn has ended there, whatever its answer was, and it serves and has
 // applied what the others had committed by then.
-func (d *Defrag) ended(ctx context.Context, i int, l *lock) error {
+func (d *Defrag) ended(ctx context.Context, i, looks int, l *lock) error {
 	clock := d.node.Clock
 	keep := func() { l.keep(ctx, i) }
-	if err := d.c.await(ctx, []int{i}, d.o.Wait, d.tell, keep); err != nil {
+	if err := d.c.await(ctx, []int{i}, looks, d.o.Wait, d.tell, keep); err != nil {
 		return engine.WithHint(err, "no other member was begun; `etcdpod defrag` waits for this one first")
 	}
 	for j := range d.c.Members {

@@ -106,23 +106,28 @@ const lookTries = 3
 // lookPause is how long after a look the next one follows.
 const lookPause = time.Second
 
-// quietLooks are how many looks in a row must find nothing under way: a request that was on its way
-// to a member which stood still begins only a moment after it answers again.
+// quietLooks are how many looks in a row must find nothing under way where nobody knows what was
+// before: a request that was on its way to a member which stood still begins only a moment after it
+// answers again. Where the members were quiet a moment ago, and all was answered since, one is
+// enough.
 const quietLooks = 2
 
 // await waits until nothing is under way in any of some members, and each of them that runs can be
 // read from: a second request to one member begins when the first one ends, which alone shows in
-// the metrics. say is told what is waited for, whenever that changes.
-func (c *cluster) await(ctx context.Context, which []int, limit time.Duration, say func(string), tick func()) error {
+// the metrics. looks are how many must find nothing under way, if none finds anything. say is told
+// what is waited for, whenever that changes.
+func (c *cluster) await(
+	ctx context.Context, which []int, looks int, limit time.Duration, say func(string), tick func(),
+) error {
 	began, last := c.node.Clock.Now(), ""
 	for quiet := 0; ; {
 		says := c.unsettled(ctx, which)
 		if len(says) == 0 {
-			if quiet++; quiet == quietLooks {
+			if quiet++; quiet == looks {
 				return nil
 			}
 		} else {
-			quiet = 0
+			quiet, looks = 0, quietLooks
 			if text := strings.Join(says, "; "); text != last {
 				say("waiting: " + text)
 				last = text
