@@ -417,7 +417,7 @@ func readmes(t *testing.T) map[string]string {
 // walk does something with each file of a kind.
 func walk(t *testing.T, ext string, do func(path string, data []byte)) {
 	t.Helper()
-	for _, top := range []string{"cmd", "phases", "e2e", "manifests", "pki", "templates", "docs"} {
+	for _, top := range []string{"cmd", "phases", "e2e", "manifests", "pki", "templates", "units", "docs"} {
 		walkIn(t, top, ext, do)
 	}
 }

@@ -98,7 +98,7 @@ func goFiles(t *testing.T) map[string]*ast.File {
 
 var parsed = sync.OnceValues(func() (map[string]*ast.File, error) {
 	all, files := map[string]*ast.File{}, token.NewFileSet()
-	for _, top := range []string{"cmd", "phases", "manifests", "templates", "pki"} {
+	for _, top := range []string{"cmd", "phases", "manifests", "templates", "pki", "units"} {
 		err := filepath.WalkDir(filepath.Join("..", top), func(name string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || filepath.Ext(name) != ".go" {
 				return err

@@ -363,7 +363,9 @@ func (l *line) unknownFlag(app *cli.App, typed, name string) error {
 	hint := l.helpHint()
 	if near := nearest(name, names); near != "" {
 		hint = fmt.Sprintf("did you mean --%s? %s", near, hint)
-	} else if others := commandsWith(app, name); len(others) > 0 {
+	} else if others := commandsWith(app, name); slices.Contains(others, inUnit(l.command)) {
+		hint = fmt.Sprintf("it is a flag of %s: give it after --, at the end", inUnit(l.command))
+	} else if len(others) > 0 {
 		hint = fmt.Sprintf("it is a flag of %s; %s", strings.Join(others, ", "), hint)
 	}
 	return &engine.UsageError{Reason: fmt.Sprintf("unknown flag %s %s", typed, where), Hint: hint}

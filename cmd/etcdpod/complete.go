@@ -47,11 +47,13 @@ func complete(app *cli.App, words []string, known known) []string {
 	last := words[len(words)-1]
 	l := line{}
 	var waiting cli.DocGenerationFlag // a flag that still needs its value
-	for _, word := range words[:len(words)-1] {
+	for i, word := range words[:len(words)-1] {
 		switch {
 		case waiting != nil && word == "=": // bash splits --flag=value into three words
 		case waiting != nil:
 			waiting = nil
+		case word == "--" && inUnit(l.command) != "": // the flags of another command follow
+			return complete(app, append([]string{inUnit(l.command)}, words[i+1:]...), known)
 		case word == "--":
 			return nil
 		case strings.HasPrefix(word, "-"):

@@ -58,7 +58,8 @@ func variableOf(flag string) string {
 		"config", "allow-experimental-api", "node-name", "apiserver-advertise-address",
 		"kubernetes-version", "image-repository", "cert-dir", "patches",
 		"etcd-servers", "all-members", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "another-cluster",
-		"when", "min-reclaim", "wait", "backup":
+		"when", "min-reclaim", "wait", "backup",
+		"calendar", "only", "binary", "textfile-dir", "schedule", "image", "node":
 		return ""
 	case "dir":
 		return "ETCDPOD_BACKUP_DIR"

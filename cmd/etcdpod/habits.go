@@ -42,6 +42,7 @@ func habits() map[string]string {
 		notOurs = "etcdpod does not do that; "
 		state   = "`etcdpod status` shows it, and `etcdpod status --nodes cp1,cp2,cp3` shows it for all members"
 		list    = "`etcdpod members` lists them"
+		unit    = "run `etcdpod units systemd backup`, `etcdpod units systemd defrag` or `etcdpod units systemd status`"
 		end     = "`etcdpod rollback` undoes the open run, `etcdpod resume` finishes it"
 	)
 	all := map[string]string{
@@ -70,6 +71,10 @@ func habits() map[string]string {
 		"undo":             end,
 		"abort":            end,
 		"cancel":           end,
+		"systemd":          unit,
+		"timer":            unit,
+		"cron":             unit,
+		"cronjob":          "run `etcdpod units cronjob backup`, or `etcdpod units cronjob defrag`",
 		"cleanup":          "run `etcdpod prune`",
 		"clean":            "run `etcdpod prune`",
 	}

@@ -58,13 +58,18 @@ func (s *session) run(ctx context.Context) error {
 	if s.line.help || s.line.command == nil {
 		return s.writeHelp(s.line, app)
 	}
-	if s.line.typed["quiet"] && s.line.typed["verbose"] {
-		return &engine.UsageError{Reason: "--quiet and --verbose cannot be combined"}
-	}
-	if err := s.line.forMonitoring(); err != nil {
+	if err := s.line.contradicts(); err != nil {
 		return err
 	}
 	return app.RunContext(ctx, s.line.argv())
+}
+
+// contradicts refuses flags that each command takes, and that do not go together or with this one.
+func (l line) contradicts() error {
+	if l.typed["quiet"] && l.typed["verbose"] {
+		return &engine.UsageError{Reason: "--quiet and --verbose cannot be combined"}
+	}
+	return l.forMonitoring()
 }
 
 // onNode opens the node and shows what happens while work runs on it. The display is closed

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -53,6 +54,33 @@ func thisBuild() build {
 		}
 	}
 	return b
+}
+
+var (
+	aTag    = regexp.MustCompile(`^v(\d+\.\d+\.\d+(?:-(?:alpha|beta|rc)\.\d+)?)(?:-(\d+)-(g[0-9a-f]+))?(-dirty)?$`)
+	aCommit = regexp.MustCompile(`^([0-9a-f]{7,40})(-dirty)?$`)
+)
+
+// image is what the image is called that `make dist` makes with this binary; empty: it makes none
+// of such a version. The packager's tests hold it to that.
+func (b build) image() string {
+	number, more := "", []string(nil)
+	if m := aTag.FindStringSubmatch(b.Version); m != nil {
+		if number = m[1]; m[2] != "" {
+			more = append(more, m[2], m[3])
+		}
+	} else if m := aCommit.FindStringSubmatch(b.Version); m != nil {
+		number, more = "0.0.0", []string{"g" + m[1]}
+	} else {
+		return ""
+	}
+	if strings.HasSuffix(b.Version, "-dirty") {
+		more = append(more, "dirty")
+	}
+	if len(more) > 0 {
+		number += "-" + strings.Join(more, ".")
+	}
+	return "localhost/etcdpod:" + number
 }
 
 func init() {

@@ -22,7 +22,7 @@ const (
 func (s *session) watch(c *cli.Context, look func(*cli.Context) error) error {
 	if asPrometheus(c) {
 		return &engine.UsageError{Reason: "--watch and --output prometheus cannot be combined",
-			Hint: "run status from a timer"}
+			Hint: "run status from a timer: `etcdpod units systemd status` prints one"}
 	}
 	last := error(context.Canceled) // nothing has been seen yet
 	for {
