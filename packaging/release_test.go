@@ -181,6 +181,9 @@ func hasArchive(t *testing.T, dir string, v version, arch, commit string) {
 	if !bytes.Contains(binary, []byte(v.described)) || !bytes.Contains(binary, []byte(commit)) {
 		t.Errorf("the binary does not know its version %s and commit %s", v.described, commit)
 	}
+	if arch == runtime.GOARCH {
+		namesImage(t, binary, v)
+	}
 	info, err := buildinfo.Read(bytes.NewReader(binary))
 	if err != nil {
 		t.Fatal(err)
@@ -205,6 +208,19 @@ func hasArchive(t *testing.T, dir string, v version, arch, commit string) {
 	}
 	if len(info.Deps) < 20 {
 		t.Errorf("the binary says that it is made of %d modules only", len(info.Deps))
+	}
+}
+
+// namesImage insists that a CronJob has the image of the same release.
+func namesImage(t *testing.T, binary []byte, v version) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "etcdpod")
+	if err := os.WriteFile(program, binary, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	unit := must(t, exec.Command(program, "units", "cronjob", "defrag"))
+	if want := fmt.Sprintf("image: %q\n", imageName+":"+v.tag()); !bytes.Contains(unit, []byte(want)) {
+		t.Errorf("the CronJob has not %s:\n%s", want, unit)
 	}
 }
 

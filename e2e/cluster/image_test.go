@@ -13,23 +13,29 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 )
 
-// What `make dist` has made is imported by the node's containerd, and run by it.
-func TestTheImageIsImportedAndLooksAfterTheNodeItRunsOn(t *testing.T) {
-	k := take(t)
+const ctr = "ctr --namespace k8s.io "
+
+// imported gives the node the image that `make dist` has made, for one test, and returns its name.
+func (k *control) imported() (image string) {
+	k.Helper()
 	dir, err := binaries.Dist()
 	k.Must(err)
 	found, err := filepath.Glob(filepath.Join(dir, "etcdpod_*_oci.tar"))
 	k.Must(err)
 	if len(found) != 1 {
-		t.Fatalf("%s has %d images of etcdpod: run make dist", dir, len(found))
+		k.Fatalf("%s has %d images of etcdpod: run make dist", dir, len(found))
 	}
-
 	version := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(found[0]), "etcdpod_"), "_oci.tar")
-	image := "localhost/etcdpod:" + strings.ReplaceAll(version, "+", "-")
-
-	const ctr = "ctr --namespace k8s.io "
+	image = "localhost/etcdpod:" + strings.ReplaceAll(version, "+", "-")
 	k.shell(ctr + "images import " + found[0])
-	t.Cleanup(func() { k.with(t).shell(ctr + "images remove --sync " + image) })
+	k.Cleanup(func() { k.with(k.T).shell(ctr + "images remove --sync " + image) })
+	return image
+}
+
+// What `make dist` has made is imported by the node's containerd, and run by it.
+func TestTheImageIsImportedAndLooksAfterTheNodeItRunsOn(t *testing.T) {
+	k := take(t)
+	image := k.imported()
 	// Its entrypoint is etcdpod, which says what it can do.
 	if help := k.shell(ctr + "run --rm " + image + " etcdpod-e2e"); !strings.Contains(help, "Usage: etcdpod COMMAND") {
 		t.Errorf("run without a command, it says\n%s", help)

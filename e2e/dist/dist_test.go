@@ -29,7 +29,7 @@ func installTools() error {
 	var missing []string
 	_, emulator := otherArch()
 	for _, t := range [][2]string{{"man", "man-db"}, {"rpm", "rpm"}, {"unshare", "util-linux"},
-		{emulator, "qemu-user-static"}} {
+		{"systemd-analyze", "systemd"}, {emulator, "qemu-user-static"}} {
 		if _, err := exec.LookPath(t[0]); err != nil {
 			missing = append(missing, t[1])
 		}
@@ -129,6 +129,17 @@ func inUse(t *testing.T, c *chroot) {
 	// The program's hints name it.
 	if out := c.run("cat /usr/share/doc/etcdpod/docs/runbooks/quorum-lost.md"); !strings.Contains(out, "--lost") {
 		t.Errorf("the runbook for a lost quorum is\n%s", out)
+	}
+	// The program that they run, and the manual page that they name, are those of the package.
+	if out := c.run(`mkdir /root/units
+		for does in backup defrag status; do
+			for kind in service timer; do
+				etcdpod units systemd $does --only $kind >/root/units/etcdpod-$does.$kind
+			done
+		done
+		systemd-analyze verify /root/units/*
+		rm -r /root/units`); out != "" {
+		t.Errorf("systemd says of the units that etcdpod prints\n%s", out)
 	}
 	out := c.run(`bash -ec '. /usr/share/bash-completion/completions/etcdpod
 		COMP_WORDS=(etcdpod stat) COMP_CWORD=1

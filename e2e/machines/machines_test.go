@@ -59,6 +59,7 @@ func TestMatrixOnSystemd(t *testing.T) {
 			test "$(systemctl show --property=MainPID --value kubelet)" = "$(pgrep -x kubelet)"`)
 	}
 	k.part("it is systemd, and the kubelet is its unit", isSystemd)
+	k.units()
 	k.alone()
 	k.together()
 	k.part("the kubelet is still its unit", isSystemd)
