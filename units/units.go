@@ -33,6 +33,8 @@ type Job struct {
 	Image string
 	Node  string   // the CronJob's; empty: any control plane
 	Files []string // of the node, which a pod reads
+	// The Secret that has what lets a pod in; empty: files of the node do.
+	Secret string
 	// A pod reaches etcd where the node itself does.
 	OnHost bool
 }
@@ -84,6 +86,9 @@ const (
 func Access() [3]string {
 	return [3]string{pki + "etcd/ca.crt", pki + "etcd/healthcheck-client.crt", pki + "etcd/healthcheck-client.key"}
 }
+
+// InSecret are the same where a pod has them from a Secret.
+func InSecret() [3]string { return [3]string{"/certs/ca.crt", "/certs/tls.crt", "/certs/tls.key"} }
 
 // Described are the files that a backup reads: those with which it is let in, etcd's own
 // certificate, and those whose fingerprints go into the sidecar.

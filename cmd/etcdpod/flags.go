@@ -59,7 +59,7 @@ func variableOf(flag string) string {
 		"kubernetes-version", "image-repository", "cert-dir", "patches",
 		"etcd-servers", "all-members", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "another-cluster",
 		"when", "min-reclaim", "wait", "backup",
-		"calendar", "only", "binary", "textfile-dir", "schedule", "image", "node":
+		"calendar", "only", "binary", "textfile-dir", "schedule", "image", "node", "secret":
 		return ""
 	case "dir":
 		return "ETCDPOD_BACKUP_DIR"

@@ -126,7 +126,9 @@ etcdpod units cronjob backup --image registry.example/etcdpod:1.2.3 -- --dir /mn
 		fmt.Sprintf(defaultFlags, does, defaultRule) + " --yes always is."
 	c.UsageText = `etcdpod units cronjob defrag
 etcdpod units cronjob defrag --schedule @monthly -- --min-reclaim 200MiB
-etcdpod units cronjob defrag -- --endpoints https://10.0.0.11:2379`
+etcdpod units cronjob defrag --secret etcd-client -- --endpoints https://10.0.0.11:2379`
+	c.Flags = append(c.Flags, &cli.StringFlag{Name: "secret", DefaultText: "files of the node", Usage: "have the " +
+		"certificates from the Secret `NAME` (ca.crt, tls.crt, tls.key), with neither root nor files of the node"})
 	return c
 }
 
@@ -215,6 +217,7 @@ func (s *session) unitFlags(c *cli.Context, job *units.Job) error {
 
 func podFlags(c *cli.Context, job *units.Job) error {
 	job.When, job.Image, job.Node = c.String("schedule"), c.String("image"), c.String("node")
+	job.Secret = c.String("secret")
 	switch {
 	case !aSchedule.MatchString(job.When):
 		return &engine.UsageError{Reason: fmt.Sprintf("--schedule %q is not what cron takes", job.When),
@@ -226,6 +229,8 @@ func podFlags(c *cli.Context, job *units.Job) error {
 	case job.TooLong():
 		return &engine.UsageError{Reason: fmt.Sprintf("the CronJob would be called %s, which is longer than "+
 			"Kubernetes allows", job.Name()), Hint: "print it without --node, and edit its name and its nodeSelector"}
+	case job.Secret != "" && !aNodeName.MatchString(job.Secret):
+		return &engine.UsageError{Reason: fmt.Sprintf("--secret %q is not the name of a Secret", job.Secret)}
 	case job.Image == "" && thisBuild().image() == "":
 		return engine.Refuse("give the image's name with --image", "cannot determine the name of the image: this "+
 			"etcdpod was built without a version, and not by make dist")
@@ -246,7 +251,12 @@ func (s *session) unitWords(ctx context.Context, job *units.Job, given []string)
 		if err := inner.fitsUnit(job.Does, c); err != nil {
 			return err
 		}
-		job.Flags = inner.addedTo(job.Does, pod)
+		if job.Secret != "" {
+			if err := inner.fitsSecret(); err != nil {
+				return err
+			}
+		}
+		job.Flags = inner.addedTo(job, pod)
 		if job.Does == "defrag" && pod {
 			job.OnHost = !inner.line.typed["endpoints"]
 		}
@@ -320,8 +330,27 @@ func (s *session) fitsUnit(does string, c *cli.Context) error {
 	return backup.CheckDir(c.String("dir"))
 }
 
+// fitsSecret refuses what a pod on any node, with nothing of it, cannot have.
+func (s *session) fitsSecret() error {
+	for _, name := range []string{"cacert", "cert", "key", "backup"} {
+		if s.line.typed[name] {
+			return &engine.UsageError{Reason: fmt.Sprintf("--secret and --%s cannot be combined: the pod has no file "+
+				"of the node", name)}
+		}
+	}
+	if !s.line.typed["endpoints"] {
+		return &engine.UsageError{Reason: "--secret needs --endpoints: the pod may run on a node that has no etcd",
+			Hint: "give them after --, at the end: the client URLs of the members"}
+	}
+	return nil
+}
+
 // addedTo is what the command has in a unit besides what was given.
-func (s *session) addedTo(does string, pod bool) (flags []string) {
+func (s *session) addedTo(job *units.Job, pod bool) (flags []string) {
+	does, access := job.Does, units.Access()
+	if job.Secret != "" {
+		access = units.InSecret()
+	}
 	if does == "defrag" {
 		flags = append(flags, "--yes")
 	}
@@ -334,7 +363,7 @@ func (s *session) addedTo(does string, pod bool) (flags []string) {
 		}
 		for i, name := range []string{"cacert", "cert", "key"} {
 			if !s.line.typed[name] {
-				flags = append(flags, "--"+name, units.Access()[i])
+				flags = append(flags, "--"+name, access[i])
 			}
 		}
 	}
@@ -360,6 +389,9 @@ func (s *session) needs(job *units.Job, c *cli.Context) error {
 	}
 	if job.Does == "backup" {
 		job.Files = units.Described()
+	}
+	if job.Secret != "" {
+		return nil
 	}
 	for _, name := range []string{"cacert", "cert", "key", "backup"} {
 		if file := c.String(name); s.line.typed[name] && !slices.Contains(job.Files, file) {

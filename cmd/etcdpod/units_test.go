@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,6 +56,8 @@ func someUnits() map[string]string {
 		"etcdpod units cronjob backup --image localhost/etcdpod:1.2.3":             "cronjob-backup",
 		"etcdpod units cronjob backup --node cp1 " + image + " -- --dir /mnt/s␣a":  "cronjob-backup-node",
 		"etcdpod units cronjob defrag " + image:                                    "cronjob-defrag",
+		"etcdpod units cronjob defrag --secret etcd-client " + image +
+			" -- --endpoints https://10.0.0.11:2379,https://10.0.0.12:2379": "cronjob-defrag-secret",
 		"etcdpod units cronjob defrag --schedule @weekly " + image + " -- --endpoints " +
 			"https://10.0.0.11:2379 --cert /c.crt --key /c.key --when dbSize␣%␣2␣==␣0": "cronjob-defrag-endpoints",
 	}
@@ -178,7 +181,15 @@ func TestAPodMayDoNoMoreThanItsCommandNeeds(t *testing.T) {
 			t.Errorf("%s has the rights %+v", name, may)
 		}
 		host := map[string]string{}
+		as := *cmp.Or(may.RunAsUser, pod.SecurityContext.RunAsUser)
+		if (as == 0) == strings.Contains(line, "--secret") {
+			t.Errorf("%s runs as %d", name, as)
+		}
 		for _, v := range pod.Volumes {
+			if v.Secret != nil && v.Secret.SecretName == "etcd-client" && *v.Secret.DefaultMode == 0o440 {
+				host[v.Name] = "/certs"
+				continue
+			}
 			host[v.Name] = v.HostPath.Path
 		}
 		var writes []string
@@ -202,42 +213,45 @@ func TestAPodMayDoNoMoreThanItsCommandNeeds(t *testing.T) {
 func TestAUnitThatWouldNotWorkIsNotPrinted(t *testing.T) {
 	long := strings.Repeat("a", 38)
 	for line, want := range map[string]string{
-		"systemd backup --keep 3":                          "it is a flag of backup: give it after --, at the end",
-		"systemd backup -- --kep 3":                        "unknown flag --kep for backup",
-		"systemd backup -- --keep 0":                       "--keep needs a number of backups",
-		"systemd backup -- /mnt/b.db":                      "a unit takes no FILE",
-		"systemd backup -- --dir backups":                  "--dir must be an absolute path",
-		"systemd backup -- --dry-run":                      "--dry-run is not for a unit",
-		"systemd backup -- --root /host":                   "--root is not for a unit",
-		"systemd backup -- --from-data-dir /var/lib/etcd":  "--from-data-dir is not for a unit",
-		"systemd backup -- --help":                         "etcdpod help backup",
-		"systemd backup -- --cacert ca.crt":                "--cacert must be an absolute path",
-		"systemd backup -- -q -v":                          "cannot be combined",
-		"systemd backup -- -o prometheus":                  "only status writes metrics",
-		"systemd backup -- --cert /a.crt":                  "--cert and --key go together",
-		"systemd backup -- --dir /a\u202eb":                "characters that cannot be seen",
-		"systemd backup --binary etcdpod":                  "--binary must be an absolute path",
-		"systemd backup --only socket":                     "it is service or timer",
-		"systemd backup -o json":                           "a unit is no JSON",
-		"systemd backup -q -v":                             "cannot be combined",
-		"systemd defrag --yes":                             "give it after --, at the end",
-		"systemd defrag -- --when dbsize␣>␣1":              "unknown name dbsize",
-		"systemd defrag -- --wait 0s":                      "invalid value",
-		"systemd status -- --watch":                        "--watch is not for a unit",
-		"systemd status -- -o json":                        "--output is not for a unit",
-		"systemd status -- --dir backups":                  "--dir must be an absolute path",
-		"systemd status --textfile-dir metrics":            "--textfile-dir must be an absolute path",
-		"systemd restore":                                  "units systemd needs one of: backup, defrag, status",
-		"cronjob status":                                   "there is no CronJob for status",
-		"cronjob status -- --max-backup-age 7d":            "etcdpod units systemd status",
-		"cronjob backup --image i --schedule 0␣2␣*␣*":      "five fields",
-		"cronjob backup --image i --schedule daily":        "five fields",
-		"cronjob backup --image i␣j":                       "is not the name of an image",
-		"cronjob backup --image i --node CP_1":             "is not the name of a node",
-		"cronjob backup --image i --node " + long:          "is longer than Kubernetes allows",
-		"cronjob backup":                                   "give the image's name with --image",
-		"cronjob defrag --image i --node cp1":              "it is a flag of units cronjob backup",
-		"cronjob defrag --image i --endpoints https://a:1": "give it after --",
+		"systemd backup --keep 3":                              "it is a flag of backup: give it after --, at the end",
+		"systemd backup -- --kep 3":                            "unknown flag --kep for backup",
+		"systemd backup -- --keep 0":                           "--keep needs a number of backups",
+		"systemd backup -- /mnt/b.db":                          "a unit takes no FILE",
+		"systemd backup -- --dir backups":                      "--dir must be an absolute path",
+		"systemd backup -- --dry-run":                          "--dry-run is not for a unit",
+		"systemd backup -- --root /host":                       "--root is not for a unit",
+		"systemd backup -- --from-data-dir /var/lib/etcd":      "--from-data-dir is not for a unit",
+		"systemd backup -- --help":                             "etcdpod help backup",
+		"systemd backup -- --cacert ca.crt":                    "--cacert must be an absolute path",
+		"systemd backup -- -q -v":                              "cannot be combined",
+		"systemd backup -- -o prometheus":                      "only status writes metrics",
+		"systemd backup -- --cert /a.crt":                      "--cert and --key go together",
+		"systemd backup -- --dir /a\u202eb":                    "characters that cannot be seen",
+		"systemd backup --binary etcdpod":                      "--binary must be an absolute path",
+		"systemd backup --only socket":                         "it is service or timer",
+		"systemd backup -o json":                               "a unit is no JSON",
+		"systemd backup -q -v":                                 "cannot be combined",
+		"systemd defrag --yes":                                 "give it after --, at the end",
+		"systemd defrag -- --when dbsize␣>␣1":                  "unknown name dbsize",
+		"systemd defrag -- --wait 0s":                          "invalid value",
+		"systemd status -- --watch":                            "--watch is not for a unit",
+		"systemd status -- -o json":                            "--output is not for a unit",
+		"systemd status -- --dir backups":                      "--dir must be an absolute path",
+		"systemd status --textfile-dir metrics":                "--textfile-dir must be an absolute path",
+		"systemd restore":                                      "units systemd needs one of: backup, defrag, status",
+		"cronjob status":                                       "there is no CronJob for status",
+		"cronjob status -- --max-backup-age 7d":                "etcdpod units systemd status",
+		"cronjob backup --image i --schedule 0␣2␣*␣*":          "five fields",
+		"cronjob backup --image i --schedule daily":            "five fields",
+		"cronjob backup --image i␣j":                           "is not the name of an image",
+		"cronjob backup --image i --node CP_1":                 "is not the name of a node",
+		"cronjob backup --image i --node " + long:              "is longer than Kubernetes allows",
+		"cronjob backup":                                       "give the image's name with --image",
+		"cronjob defrag --image i --secret s":                  "--secret needs --endpoints",
+		"cronjob defrag --image i --secret s -- --cacert /a":   "the pod has no file of the node",
+		"cronjob defrag --image i --secret S -- --endpoints a": "is not the name of a Secret",
+		"cronjob defrag --image i --node cp1":                  "it is a flag of units cronjob backup",
+		"cronjob defrag --image i --endpoints a":               "give it after --",
 	} {
 		out, wrong, code := typed(t, "etcdpod units "+line)
 		if code != exitUsage && (code != exitRefused || line != "cronjob backup") || out != "" ||

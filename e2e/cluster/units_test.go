@@ -72,6 +72,18 @@ func TestThePodsOfTheCronJobsDoTheirWork(t *testing.T) {
 		}
 	})
 
+	t.Run("a member is defragmented without root, with certificates from a Secret", func(t *testing.T) {
+		k := k.with(t)
+		k.secret("etcd-client")
+		c := k.created(k.unit("defrag", "--image", image, "--secret", "etcd-client", "--", "--min-reclaim", "0%",
+			"--endpoints", "https://"+k.node.Address+":2379"))
+		// The rig's nodes have no other network for pods.
+		out := k.wrote(k.begun(c, func(s *batchv1.JobSpec) { s.Template.Spec.HostNetwork = true }))
+		if !strings.Contains(out, "defragmented") {
+			t.Errorf("it says\n%s", out)
+		}
+	})
+
 	t.Run("on another node than there is, no pod is started", func(t *testing.T) {
 		k := k.with(t)
 		c := k.created(k.unit("backup", "--image", image, "--node", "elsewhere"))
@@ -111,10 +123,31 @@ func (k *control) labelled() {
 	k.Cleanup(func() { patch("null") })
 }
 
-// pod runs a CronJob's pod once, and returns what it wrote. It must do its work.
+// secret makes one of kubeadm's client certificate for health checks, for one test.
+func (k *control) secret(name string) {
+	k.Helper()
+	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string][]byte{}}
+	for key, file := range map[string]string{"ca.crt": "ca.crt", "tls.crt": "healthcheck-client.crt",
+		"tls.key": "healthcheck-client.key"} {
+		data, err := k.node.ReadFile("/etc/kubernetes/pki/etcd/" + file)
+		k.Must(err)
+		s.Data[key] = data
+	}
+	secrets := k.client.CoreV1().Secrets(metav1.NamespaceSystem)
+	_, err := secrets.Create(k.Within(readyLimit), s, metav1.CreateOptions{})
+	k.Must(err)
+	k.Cleanup(func() { k.Must(secrets.Delete(k.Within(readyLimit), name, metav1.DeleteOptions{})) })
+}
+
+// pod runs a CronJob's pod once, and returns what it wrote.
 func (k *control) pod(text string) (out string) {
 	k.Helper()
-	job := k.begun(k.created(text), func(*batchv1.JobSpec) {})
+	return k.wrote(k.begun(k.created(text), func(*batchv1.JobSpec) {}))
+}
+
+// wrote is what the pod of a Job wrote, which must do its work.
+func (k *control) wrote(job *batchv1.Job) (out string) {
+	k.Helper()
 	how := k.howEnded(job)
 	pods, err := k.client.CoreV1().Pods(job.Namespace).List(k.Within(time.Minute), metav1.ListOptions{
 		LabelSelector: "batch.kubernetes.io/job-name=" + job.Name})
