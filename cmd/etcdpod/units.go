@@ -34,7 +34,7 @@ func (s *session) unitsCommands() (all []*cli.Command) {
 	for _, does := range units.InPods() {
 		all = append(all, s.cronJobCommand(does))
 	}
-	return append(all, noCronJob("status"))
+	return append(all, noCronJob())
 }
 
 // inUnit is the command that a command's unit runs; empty: it prints none.
@@ -132,12 +132,12 @@ etcdpod units cronjob defrag --secret etcd-client -- --endpoints https://10.0.0.
 	return c
 }
 
-// noCronJob is the answer to who looks for a CronJob of a command that a pod cannot do.
-func noCronJob(does string) *cli.Command {
-	return &cli.Command{Name: forPods + does, ArgsUsage: "[-- FLAG…]", Hidden: true,
+// noCronJob is the answer to who looks for a CronJob of the command that a pod cannot do.
+func noCronJob() *cli.Command {
+	return &cli.Command{Name: forPods + "status", ArgsUsage: "[-- FLAG…]", Hidden: true,
 		Usage: "there is none; a timer of systemd does it", UsageText: "etcdpod units systemd status",
 		Action: func(*cli.Context) error {
-			return &engine.UsageError{Reason: "there is no CronJob for " + does + ": it looks at the whole node, at " +
+			return &engine.UsageError{Reason: "there is no CronJob for status: it looks at the whole node, at " +
 				"the kubelet through systemd, the container runtime, the processes and nearly all files. A pod that " +
 				"may do that may do everything there, and still would not learn whether the kubelet runs",
 				Hint: "run `etcdpod units systemd status` for a timer on each control plane"}
@@ -157,7 +157,7 @@ func installedAt() string {
 
 // printUnit prints what runs a command at its times, after the command line in it was read as it
 // will be then.
-func (s *session) printUnit(c *cli.Context, does string, print func(units.Job) (string, error)) error {
+func (s *session) printUnit(c *cli.Context, does string, write func(units.Job) (string, error)) error {
 	job := units.Job{Does: does, Printed: append([]string{"etcdpod"}, s.args...)}
 	if err := s.unitFlags(c, &job); err != nil {
 		return err
@@ -165,7 +165,7 @@ func (s *session) printUnit(c *cli.Context, does string, print func(units.Job) (
 	if err := s.unitWords(c.Context, &job, c.Args().Slice()); err != nil {
 		return err
 	}
-	text, err := print(job)
+	text, err := write(job)
 	if err != nil {
 		return err
 	}
