@@ -16,21 +16,26 @@ func (k *control) units() {
 	k.Helper()
 	k.part("a backup is taken by its unit", func(k *control) {
 		k.install("backup", "")
-		k.etcdpod(k.node, 0, "backup")
+		k.backup()
 		here := k.sidecar()
+		k.put("later") // for another revision, and so another name
 		k.shell(k.node, "systemctl start etcdpod-backup.service")
-		if unit := k.sidecar(); unit != here {
+		if unit := k.sidecar(); unit != here || !strings.Contains(unit, "/etc/kubernetes/pki/ca.crt") {
 			k.Errorf("its sidecar says\n%s\nand that of one that was taken on a shell\n%s", unit, here)
 		}
-		k.install("backup", "-- --dir /srv/safe")
-		k.shell(k.node, "mkdir -p -m 0700 /srv/safe; systemctl start etcdpod-backup.service; ls /srv/safe/*.db")
-		// Where it may not write, it fails, and systemd says so.
-		k.shell(k.node, `mkdir -m 0700 /srv/other; ln -sfn /srv/other /srv/safe/link
-			sed -i 's,--dir /srv/safe,--dir /srv/other,' /etc/systemd/system/etcdpod-backup.service
+		k.install("backup", "-- --dir /var/lib/safe")
+		k.shell(k.node, `mkdir -m 0700 /var/lib/safe /var/lib/other
+			systemctl start etcdpod-backup.service
+			ls /var/lib/safe/*.db`)
+		// It may write nowhere else. That it is tried again later is called off.
+		k.shell(k.node, `sed -i 's,backup --dir /var/lib/safe,backup --dir /var/lib/other,' \
+				/etc/systemd/system/etcdpod-backup.service
 			systemctl daemon-reload
-			! systemctl start etcdpod-backup.service
+			if timeout 60 systemctl start etcdpod-backup.service; then exit 1; fi
+			systemctl show --property=ActiveState,SubState,Result,ExecMainStatus etcdpod-backup.service
+			test "$(systemctl show --property=ExecMainStatus --value etcdpod-backup.service)" != 0
 			systemctl stop etcdpod-backup.service
-			test -z "$(ls /srv/other)"`)
+			test -z "$(ls /var/lib/other)"`)
 	})
 	k.part("the members are defragmented by its unit", func(k *control) {
 		k.install("defrag", "-- --min-reclaim 0%")
@@ -62,7 +67,9 @@ func (k *control) units() {
 			k.Errorf("the findings are %q, and on a shell %q:\n%s", codes, want, metrics)
 		}
 	})
-	k.shell(k.node, "rm -r /etc/systemd/system/etcdpod-*; systemctl daemon-reload")
+	k.shell(k.node, `systemctl stop etcdpod-backup.timer etcdpod-defrag.timer etcdpod-status.timer
+		rm -r /etc/systemd/system/etcdpod-*
+		systemctl daemon-reload`)
 }
 
 // install puts a unit where its comments say. What a boot of the host would start, which every
