@@ -28,7 +28,7 @@ func (k *control) units() {
 			systemctl start etcdpod-backup.service
 			ls /var/lib/safe/*.db`)
 		// It may write nowhere else. That it is tried again later is called off.
-		k.shell(k.node, `sed -i 's,backup --dir /var/lib/safe,backup --dir /var/lib/other,' \
+		k.shell(k.node, `sed -i 's,--dir /var/lib/safe,--dir /var/lib/other,' \
 				/etc/systemd/system/etcdpod-backup.service
 			systemctl daemon-reload
 			if timeout 60 systemctl start etcdpod-backup.service; then exit 1; fi
