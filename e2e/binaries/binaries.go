@@ -65,10 +65,15 @@ func Etcdutl(ctx context.Context, version string) (string, error) {
 }
 
 func etcdProgram(ctx context.Context, version, program, module string) (string, error) {
-	return build(ctx, recipe{
-		Name:    "etcd-" + version,
-		Program: program,
-		Package: "go.etcd.io/etcd/" + module + "/v3",
+	r := etcdRecipe(version)
+	r.Program, r.Package = program, "go.etcd.io/etcd/"+module+"/v3"
+	return build(ctx, r)
+}
+
+// etcdRecipe is what all programs of a version of etcd have in common.
+func etcdRecipe(version string) recipe {
+	return recipe{
+		Name: "etcd-" + version,
 		Require: func(ctx context.Context, dir string) error {
 			get := []string{"get"}
 			for _, m := range []string{"server", "etcdctl", "etcdutl"} {
@@ -76,7 +81,34 @@ func etcdProgram(ctx context.Context, version, program, module string) (string, 
 			}
 			return run(ctx, dir, "go", get...)
 		},
-	})
+	}
+}
+
+// OnEtcd returns the path of a program on the package main of the etcd server of a version, without
+// its entry point: source is what takes its place. Nothing but a copy sees what that package does
+// not export.
+func OnEtcd(ctx context.Context, version, program string, source []byte) (string, error) {
+	if !slices.Contains(EtcdVersions(), version) {
+		return "", fmt.Errorf("cannot build %s: etcd %s is not one of %s",
+			program, version, strings.Join(EtcdVersions(), ", "))
+	}
+	r := etcdRecipe(version)
+	r.Program = fmt.Sprintf("%s-%.4x", program, sha256.Sum256(source))
+	r.Package, r.Source, r.Copied = "./"+r.Program, source, "go.etcd.io/etcd/server/v3/etcdmain"
+	return build(ctx, r)
+}
+
+// EtcdSource returns the directory with the sources of a package of the etcd server of a version,
+// as [Etcd] does.
+func EtcdSource(ctx context.Context, version, pkg string) (string, error) {
+	if _, err := Etcd(ctx, version); err != nil {
+		return "", err
+	}
+	cache, err := Cache()
+	if err != nil {
+		return "", err
+	}
+	return packageDir(ctx, filepath.Join(cache, "build", etcdRecipe(version).Name), "go.etcd.io/etcd/server/v3/"+pkg)
 }
 
 // Kubernetes returns the path of one of the [KubernetesPrograms] at [KubernetesVersion], after

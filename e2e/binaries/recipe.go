@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ type recipe struct {
 	Program string // the file name of the result
 	Package string // the main package
 	Source  []byte // of the main package, where it is of one file in the module itself
+	Copied  string // a package whose files join that one; empty: it stands alone
 	LDFlags string
 	Require func(ctx context.Context, dir string) error // writes the requirements into dir's go.mod
 }
@@ -62,13 +64,8 @@ func (r recipe) make(ctx context.Context, dir, path string) error {
 	if err := r.module(ctx, dir); err != nil {
 		return err
 	}
-	if r.Source != nil {
-		if err := os.MkdirAll(filepath.Join(dir, r.Package), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, r.Package, "main.go"), r.Source, 0o644); err != nil {
-			return err
-		}
+	if err := r.writeSource(ctx, dir); err != nil {
+		return err
 	}
 	temp := filepath.Join(filepath.Dir(path), "."+r.Program)
 	// Nobody debugs them, and a fifth of the time would go into what a debugger reads. Traces of
@@ -82,6 +79,58 @@ func (r recipe) make(ctx context.Context, dir, path string) error {
 	}
 	fmt.Fprintf(os.Stderr, "built %s of %s in %s\n", r.Program, r.Name, time.Since(start).Round(time.Second))
 	return nil
+}
+
+// writeSource makes the main package in dir, where that is not one of a dependency.
+func (r recipe) writeSource(ctx context.Context, dir string) error {
+	if r.Source == nil {
+		return nil
+	}
+	to, name := filepath.Join(dir, r.Package), "main.go"
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	if r.Copied != "" {
+		name = "zz_main.go" // that package may have a main.go
+		if err := copyPackage(ctx, dir, r.Copied, to); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(to, name), r.Source, 0o644)
+}
+
+var packageClause = regexp.MustCompile(`(?m)^package \w+`)
+
+// copyPackage copies the files of a dependency into a package main.
+func copyPackage(ctx context.Context, dir, pkg, to string) error {
+	from, err := packageDir(ctx, dir, pkg)
+	if err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(from, "*.go"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		text = packageClause.ReplaceAll(text, []byte("package main"))
+		if err := os.WriteFile(filepath.Join(to, filepath.Base(file)), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// packageDir returns where the sources are of a package that the module in dir depends on.
+func packageDir(ctx context.Context, dir, pkg string) (string, error) {
+	out, err := output(ctx, dir, "go", "list", "-f", "{{.Dir}}", pkg)
+	return strings.TrimSpace(string(out)), err
 }
 
 // module makes dir a module with the recipe's requirements. The mark is written last, so that a

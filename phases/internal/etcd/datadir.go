@@ -330,22 +330,22 @@ func decodeRequest(e *raftpb.Entry) (*pb.InternalRaftRequest, error) {
 // isV2 recognizes a v2 request by its method (PUT, say) in field 2, bare or as field 2 of another
 // request (api 3.5, etcdserver.proto and raft_internal.proto).
 func isV2(data []byte) bool {
-	inner, ok := field2(data)
-	if method, wrapped := field2(inner); ok && wrapped {
+	inner, ok := bytesField(data, 2)
+	if method, wrapped := bytesField(inner, 2); ok && wrapped {
 		inner = method
 	}
 	return ok && slices.Contains([]string{"PUT", "POST", "DELETE", "QGET", "SYNC", "GET"}, string(inner))
 }
 
-// field2 returns the bytes of field 2 of a protobuf message.
-func field2(data []byte) ([]byte, bool) {
+// bytesField returns the bytes of a field of a protobuf message, the first of that number.
+func bytesField(data []byte, field protowire.Number) ([]byte, bool) {
 	for len(data) > 0 {
 		number, kind, n := protowire.ConsumeTag(data)
 		if n < 0 {
 			return nil, false
 		}
 		data = data[n:]
-		if number == 2 && kind == protowire.BytesType {
+		if number == field && kind == protowire.BytesType {
 			value, n := protowire.ConsumeBytes(data)
 			return value, n >= 0
 		}

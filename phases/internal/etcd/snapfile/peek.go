@@ -7,7 +7,7 @@ import (
 
 // Peek reads the meta pages, the small buckets and the last revision of a snapshot or a raw
 // database, in no time. It proves nothing, and fills in only SizeBytes, PageSize, the revisions
-// (but not HashKV), versions, ConsistentIndex, Term, Members and Alarms.
+// (but not HashKV), versions, ConsistentIndex, Term, Members, Removed and Alarms.
 func Peek(path string) (*Report, error) {
 	f, err := open(path)
 	if err != nil {
@@ -23,7 +23,7 @@ func Peek(path string) (*Report, error) {
 	}
 	r := &Report{SizeBytes: f.size, PageSize: int(m.pageSize)}
 	c := newContents(r)
-	c.onlyBuckets = []string{"meta", "members", "cluster", "alarm"}
+	c.onlyBuckets = []string{"meta", "members", "members_removed", "cluster", "alarm"}
 	w := newWalker(context.Background(), f, m, func(int64, int64) {})
 	if err := w.walk(bucket{root: m.root}, 0, c.root()); err != nil {
 		return nil, err
