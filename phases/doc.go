@@ -17,6 +17,6 @@
 // workflows. members.PlanMove and members.PlanPeerURL change the cluster by one request, and
 // defrag.Plan has each member do what nothing undoes: there is nothing to journal. Commands that
 // only look have no phases: status.Of and status.OfNodes, members.List, certs.Check, apiserver.Show
-// and apiserver.ShowNodes, backup.List and backup.Verify. prune.Delete deletes what runs kept.
-// docs/architecture.md shows how it all fits together.
+// and apiserver.ShowNodes, upgrade.Ahead, backup.List and backup.Verify. prune.Delete deletes what
+// runs kept. docs/architecture.md shows how it all fits together.
 package phases

@@ -19,6 +19,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/restore"
 	"github.com/etcdpod/etcdpod/phases/status"
 	"github.com/etcdpod/etcdpod/phases/together"
+	"github.com/etcdpod/etcdpod/phases/upgrade"
 )
 
 // Config is what the command line says about the node. Everything else is read from the node
@@ -100,6 +101,7 @@ func Open(c Config) (*Node, error) {
 	n.Elsewhere = n.Look.CheckControlPlane
 	n.Joints, n.Looks, n.Connect = joints(), status.Replies(n.Look), together.ConnectBySSH
 	maps.Copy(n.Looks, apiserver.Replies(n.Look))
+	maps.Copy(n.Looks, upgrade.Replies(n.Look))
 	return &Node{n}, nil
 }
 

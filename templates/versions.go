@@ -50,6 +50,17 @@ func Minors() []string {
 	return minors
 }
 
+// EtcdTag is the tag of etcd's image that kubeadm uses for a minor of Kubernetes, such as 1.37;
+// empty: that is not known.
+func EtcdTag(minor string) string {
+	for _, r := range releases {
+		if fmt.Sprintf("1.%d", r.minor) == minor {
+			return r.etcd
+		}
+	}
+	return ""
+}
+
 var gates134 = []string{"ControlPlaneKubeletLocalMode", "NodeLocalCRISocket",
 	publicKeysECDSA, rootlessControlPlane, "WaitForAllControlPlaneComponents"}
 

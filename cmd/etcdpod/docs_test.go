@@ -18,6 +18,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/prune"
 	"github.com/etcdpod/etcdpod/phases/status"
+	"github.com/etcdpod/etcdpod/phases/upgrade"
 )
 
 // TestDocsSayWhatTheProgramSays compares docs/commands.md with the help and with the names in
@@ -76,6 +77,7 @@ func results() []result {
 		{"members move-leader", members.Move{}},
 		{"members set-peer-url", members.PeerChange{}},
 		{"defrag", defrag.Report{}},
+		{"upgrade plan", upgrade.Report{}},
 		{"prune", prune.Plan{}},
 		{"--dry-run of backup, restore, certs renew, certs generate-csr and apiserver set", engine.Plan{}},
 		{"--dry-run of a run on several nodes", engine.TogetherPlan{}},

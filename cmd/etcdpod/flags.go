@@ -58,7 +58,7 @@ func variableOf(flag string) string {
 		"config", "allow-experimental-api", "node-name", "apiserver-advertise-address",
 		"kubernetes-version", "image-repository", "cert-dir", "patches",
 		"etcd-servers", "all-members", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "another-cluster",
-		"when", "min-reclaim", "wait", "backup",
+		"when", "min-reclaim", "wait", "backup", "to",
 		"calendar", "only", "binary", "textfile-dir", "schedule", "image", "node", "secret":
 		return ""
 	case "dir":

@@ -51,15 +51,17 @@ func habits() map[string]string {
 		"snapshot status":  "run `etcdpod verify FILE`",
 		"snapshot": "run `etcdpod backup`, `etcdpod verify FILE` or `etcdpod restore FILE`; `etcdpod backups` " +
 			"lists snapshots",
-		"save":             "run `etcdpod backup FILE`",
-		"member list":      list,
-		"member update":    "run `etcdpod members set-peer-url MEMBER URL`",
-		"move-leader":      "run `etcdpod members move-leader`",
-		"set-peer-url":     "run `etcdpod members set-peer-url MEMBER URL`",
-		"member":           list,
-		"member add":       "run `etcdpod join` on the new node",
-		"member remove":    "run `etcdpod remove MEMBER`",
-		"member promote":   "run `etcdpod join phase promote-learner` on the learner's node",
+		"save":           "run `etcdpod backup FILE`",
+		"member list":    list,
+		"member update":  "run `etcdpod members set-peer-url MEMBER URL`",
+		"move-leader":    "run `etcdpod members move-leader`",
+		"set-peer-url":   "run `etcdpod members set-peer-url MEMBER URL`",
+		"member":         list,
+		"member add":     "run `etcdpod join` on the new node",
+		"member remove":  "run `etcdpod remove MEMBER`",
+		"member promote": "run `etcdpod join phase promote-learner` on the learner's node",
+		"upgrade": "run `etcdpod upgrade plan`: it says whether an upgrade of etcd would end well; Kubernetes is " +
+			"upgraded with `kubeadm upgrade`",
 		"check-expiration": "run `etcdpod certs check`",
 		"renew":            "run `etcdpod certs renew`",
 		"init phase etcd":  "run `etcdpod init phase render-etcd`",
@@ -95,7 +97,7 @@ func habits() map[string]string {
 		"role", "check perf", "check datascale", "make-mirror", "downgrade"} {
 		all[word] = notOurs + "`etcdctl " + word + "` does"
 	}
-	for _, word := range []string{"reset", "upgrade", "token", "config", "kubeconfig", "certs certificate-key"} {
+	for _, word := range []string{"reset", "token", "config", "kubeconfig", "certs certificate-key"} {
 		all[word] = notOurs + "`kubeadm " + word + "` does"
 	}
 	return all

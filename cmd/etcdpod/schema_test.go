@@ -21,6 +21,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/prune"
 	"github.com/etcdpod/etcdpod/phases/status"
+	"github.com/etcdpod/etcdpod/phases/upgrade"
 )
 
 // resultOf is the last line of a command that shows events.
@@ -57,6 +58,7 @@ func documents() []document {
 		of("members-move-leader", "What `members move-leader` writes", members.Move{}),
 		of("members-set-peer-url", "What `members set-peer-url` writes", members.PeerChange{}),
 		of("defrag", "What `defrag` writes", defrag.Report{}),
+		of("upgrade-plan", "What `upgrade plan` writes", upgrade.Report{}),
 		of("prune", "What `prune` writes", prune.Plan{}),
 		of("plan", "What --dry-run writes, for a run on one node", engine.Plan{}),
 		of("plan-nodes", "What --dry-run writes, for a run on several nodes, and always for `remove`",

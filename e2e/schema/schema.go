@@ -80,7 +80,7 @@ func read(args []string) (command string, asked bool) {
 	}
 	for i, word := range words {
 		switch word {
-		case "certs", "apiserver":
+		case "certs", "apiserver", "upgrade":
 			return strings.Join(words[i:min(i+2, len(words))], " "), asked
 		case "members":
 			if i+1 < len(words) && slices.Contains([]string{"move-leader", "set-peer-url"}, words[i+1]) {
@@ -119,7 +119,7 @@ func resultOf(command string, args []string) (name string, streams bool) {
 		}
 		return "apiserver-show", false
 	case "backups", "verify", "runs", "prune", "version", "certs check",
-		"members", "members move-leader", "members set-peer-url", "defrag":
+		"members", "members move-leader", "members set-peer-url", "defrag", "upgrade plan":
 		return strings.ReplaceAll(command, " ", "-"), false
 	case "runs show":
 		if has("--follow") || has("-f") {

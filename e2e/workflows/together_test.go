@@ -25,10 +25,16 @@ type cluster struct {
 // startTogether makes three control planes of one cluster that serves some objects.
 func startTogether(t *testing.T) *cluster {
 	t.Helper()
+	return startTogetherOn(t, binaries.Etcd36)
+}
+
+// startTogetherOn is startTogether for a version of etcd.
+func startTogetherOn(t *testing.T, version string) *cluster {
+	t.Helper()
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
-	three, err := sandbox.NewControlPlanes(ctx, sandbox.Options{EtcdBinary: etcdBinary(t, binaries.Etcd36)},
+	three, err := sandbox.NewControlPlanes(ctx, sandbox.Options{EtcdBinary: etcdBinary(t, version)},
 		"cp1", "cp2", "cp3")
 	must(t, err)
 	t.Cleanup(func() { must(t, three.Destroy()) })

@@ -21,6 +21,7 @@ type ClusterConfiguration struct {
 	EncryptionAlgorithm       string // as in package pki; empty is RSA-2048
 	CertificateValidityPeriod time.Duration
 	DataDir                   string        // of etcd.local; empty when etcd is external
+	ImageTag                  string        // of etcd.local; empty: kubeadm's own
 	ServerCertSANs            []string      // of etcd.local
 	PeerCertSANs              []string      // of etcd.local
 	External                  *ExternalEtcd // etcd.external; nil when etcd is local
@@ -46,6 +47,7 @@ func ParseClusterConfiguration(text string) (ClusterConfiguration, error) {
 		Etcd                      struct {
 			Local struct {
 				DataDir        string   `json:"dataDir"`
+				ImageTag       string   `json:"imageTag"`
 				ServerCertSANs []string `json:"serverCertSANs"`
 				PeerCertSANs   []string `json:"peerCertSANs"`
 			} `json:"local"`
@@ -58,6 +60,7 @@ func ParseClusterConfiguration(text string) (ClusterConfiguration, error) {
 	err := yaml.Unmarshal([]byte(text), &c)
 	config := ClusterConfiguration{
 		CertificatesDir: cmp.Or(c.CertificatesDir, KubeadmCertificatesDir), EncryptionAlgorithm: c.EncryptionAlgorithm,
+		ImageTag:       c.Etcd.Local.ImageTag,
 		ServerCertSANs: c.Etcd.Local.ServerCertSANs, PeerCertSANs: c.Etcd.Local.PeerCertSANs,
 		External: c.Etcd.External, APIServerArgs: extraArgs(c.APIServer.ExtraArgs),
 	}

@@ -33,6 +33,7 @@ func Groups() []Group {
 		{"of backups", ofBackups()},
 		{"of plans: in a phase of `--dry-run`; with `--yes` in events with the state `note`, before all others",
 			ofPlans()},
+		{"of upgrades that are planned: in `upgrade plan`, which finds many of the others, too", ofUpgrades()},
 		{"of runs that are carried out: in events with the state `note`", ofNotes()},
 	}
 }

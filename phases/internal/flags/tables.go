@@ -1,6 +1,6 @@
 // Package flags knows the flags and feature gates of each release of etcd, and what becomes of
-// those that were given to one at another. It reads and writes nothing: its tables are made from etcd
-// itself (e2e/flagtables).
+// those that were given to one at another. It reads and writes nothing: its tables are made from
+// etcd itself (e2e/flagtables).
 package flags
 
 import (

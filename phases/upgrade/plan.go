@@ -1,0 +1,290 @@
+package upgrade
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/members"
+	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/phases/together"
+)
+
+// Options are what a person may ask of `upgrade plan`.
+type Options struct {
+	To    string // empty: the newest of the minor that runs, and of the next
+	Nodes []journal.Peer
+	// How the nodes are reached.
+	SSHCommand, RemoteCommand string
+}
+
+// Ahead looks at all members, and at the nodes that are named, or else at this one alone, and says
+// how an upgrade would end. It changes nothing.
+func Ahead(ctx context.Context, n *together.Node, o Options) (Report, error) {
+	l, err := lookAt(ctx, n, o)
+	if err != nil {
+		return Report{}, err
+	}
+	return l.report(o.To), ctx.Err()
+}
+
+// looked is all that was seen.
+type looked struct {
+	cluster
+	seen     []Seen
+	unseen   []unseenNode
+	kubeadms func(string) string // the tag that kubeadm of a minor uses; empty: not known
+}
+
+// unseenNode is one that could not be asked.
+type unseenNode struct{ name, why, hint string }
+
+// cluster is what the members say.
+type cluster struct {
+	members   []listed
+	quorum    bool
+	through   string
+	alarms    []etcd.Alarm
+	downgrade string // the version of one that has not ended
+}
+
+// listed is one member as the cluster lists it, and as it answers.
+type listed struct {
+	id               uint64
+	name, role, node string
+	started, answers bool
+	why              string // it does not answer
+	version, storage string
+	behind           uint64 // entries that it does not catch up with
+}
+
+// called is what to call it in a sentence.
+func (m listed) called() string {
+	if m.name == "" {
+		return etcd.FormatID(m.id)
+	}
+	return m.name
+}
+
+func lookAt(ctx context.Context, n *together.Node, o Options) (*looked, error) {
+	l := &looked{}
+	if err := l.ask(ctx, n.Look); err != nil {
+		return nil, err
+	}
+	question := Question{Versions: l.versions(o.To)}
+	if len(o.Nodes) == 0 {
+		seen, err := Look(ctx, n.Look, question)
+		l.seen = []Seen{seen}
+		return l, err
+	}
+	answers := make([]Seen, len(o.Nodes))
+	t, errs, err := n.LookAt(ctx, together.NodesAt(o.Nodes, o.SSHCommand, o.RemoteCommand),
+		func(p *together.Peer, i int) error { return p.Ask(ctx, askLook, question, &answers[i], nil) })
+	if err != nil {
+		return nil, err
+	}
+	t.Leave()
+	for i, err := range errs {
+		if err != nil {
+			l.unseen = append(l.unseen, unseenNode{o.Nodes[i].Name, err.Error(), engine.Hint(err)})
+			continue
+		}
+		answers[i].Node = o.Nodes[i].Name
+		l.seen = append(l.seen, answers[i])
+	}
+	return l, ctx.Err()
+}
+
+// How often a member is looked at that has not yet applied what was committed: clients write all
+// the time.
+const (
+	stepTries = 10
+	stepPause = 500 * time.Millisecond
+)
+
+// ask asks the members.
+func (l *looked) ask(ctx context.Context, n *observe.Node) error {
+	asked, err := members.Ask(ctx, n)
+	if err != nil {
+		return err
+	}
+	l.quorum, l.through, l.alarms = asked.Quorum, asked.Through, asked.Raised()
+	committed := asked.Committed()
+	for i, e := range asked.Members {
+		m := listed{id: asked.MemberID(i), name: e.Name, role: e.Role, node: e.Node, started: e.Started,
+			answers: e.Answers, why: e.Error, version: e.Version, storage: e.StorageVersion}
+		for try := 1; m.answers; try++ {
+			applied := asked.Status(i).RaftApplied
+			if applied >= committed || asked.Silent(i) != nil {
+				m.behind = 0
+				break
+			}
+			m.behind = committed - applied
+			if try == stepTries || n.Clock.Sleep(ctx, stepPause) != nil {
+				break
+			}
+			asked.Again(ctx, i)
+		}
+		if d := asked.Status(i).Downgrade; d != "" {
+			l.downgrade = d
+		}
+		l.members = append(l.members, m)
+	}
+	// The leader's turn is the last: each time it goes there is an election.
+	slices.SortStableFunc(l.members, func(a, b listed) int { return lead(a) - lead(b) })
+	return ctx.Err()
+}
+
+func lead(m listed) int {
+	if m.role == "leader" {
+		return 1
+	}
+	return 0
+}
+
+// runs is the lowest and the highest version of the members that answer; false: none tells.
+func (l *looked) runs() (low, high version, ok bool) {
+	for _, m := range l.members {
+		v, is := parse(m.version)
+		if !is {
+			continue
+		}
+		if !ok || v.before(low) {
+			low = v
+		}
+		if !ok || high.before(v) {
+			high = v
+		}
+		ok = true
+	}
+	return low, high, ok
+}
+
+// versions are those that are judged: what a person gave, or the newest of the minor that runs, and
+// of the next, as far as they are newer than what runs somewhere.
+func (l *looked) versions(to string) (all []string) {
+	if to != "" {
+		return []string{to}
+	}
+	low, _, ok := l.runs()
+	if !ok {
+		return nil
+	}
+	for _, minor := range []int{low.minor, low.minor + 1} {
+		if newest, known := newestOf(minor); known && low.before(newest) {
+			all = append(all, newest.String())
+		}
+	}
+	return all
+}
+
+// report judges each version.
+func (l *looked) report(to string) Report {
+	r := Report{Plans: []Plan{}}
+	for _, text := range l.versions(to) {
+		v, _ := parse(text)
+		r.Plans = append(r.Plans, l.plan(v))
+	}
+	if _, _, ok := l.runs(); !ok {
+		r.Next = "find out with `etcdpod status` why no member tells its version"
+		return r
+	}
+	for _, p := range slices.Backward(r.Plans) { // the first that ends well, from the newest
+		if p.Verdict == Well {
+			r.Next = p.Next
+			return r
+		}
+	}
+	if len(r.Plans) == 0 {
+		r.Next = "nothing newer is known to this etcdpod: give a version with --to"
+		return r
+	}
+	r.Next = r.Plans[0].Next
+	return r
+}
+
+// Good says whether one of the plans would end well, or nothing is left to do.
+func (r Report) Good() bool {
+	return slices.ContainsFunc(r.Plans, func(p Plan) bool { return p.Verdict == Well || p.Verdict == Nothing })
+}
+
+// plan judges one version.
+func (l *looked) plan(to version) Plan {
+	j := judging{looked: l, to: to}
+	j.low, j.high, j.known = l.runs()
+	p := Plan{To: to.String(), Members: j.table()}
+	if j.runsEverywhere() {
+		p.Verdict, p.Next, p.Findings = Nothing, "nothing", []Finding{}
+		p.Sentence = fmt.Sprintf("There is nothing to do: all members run etcd %s.", to)
+		return p
+	}
+	p.Findings = j.judge(p.Members)
+	p.conclude()
+	return p
+}
+
+// conclude says what the findings come to.
+func (p *Plan) conclude() {
+	told := p.Told()
+	first := func(w Weight) (worst *Told, others int) {
+		for i, t := range told {
+			if t.Weight != w {
+				continue
+			}
+			if worst == nil {
+				worst = &told[i]
+			} else {
+				others++
+			}
+		}
+		return worst, others
+	}
+	because := func(t *Told, others int) string {
+		more := ""
+		if others > 0 {
+			more = fmt.Sprintf(", and for %s", reasons(others))
+		}
+		return t.Where() + t.Text + more + "."
+	}
+	if worst, others := first(Blocks); worst != nil {
+		p.Verdict, p.Next = NotWell, worst.Next
+		p.Sentence = "This will not end well, because " + because(worst, others)
+		return
+	}
+	if worst, others := first(Doubts); worst != nil {
+		p.Verdict, p.Next = Unknown, worst.Next
+		p.Sentence = "Nobody can tell yet whether this will end well, because " + because(worst, others)
+		return
+	}
+	p.Verdict, p.Sentence = Well, "This will end well."
+	p.Next = fmt.Sprintf("take a backup with `etcdpod backup`; then replace the members one by one, as %s says", page)
+	if n := p.rewritten(); n > 0 {
+		p.Sentence = "This will end well, with the flags written as below."
+	}
+}
+
+// page says how an upgrade is carried out.
+const page = "/usr/share/doc/etcdpod/docs/upgrade.md"
+
+func reasons(n int) string {
+	if n == 1 {
+		return "one more reason"
+	}
+	return fmt.Sprintf("%d more reasons", n)
+}
+
+// rewritten is how many flags must be written otherwise for etcd to start.
+func (p *Plan) rewritten() (n int) {
+	for _, m := range p.Members {
+		for _, f := range m.Flags {
+			if f.Stops && f.Becomes != "" {
+				n++
+			}
+		}
+	}
+	return n
+}
