@@ -16,8 +16,8 @@ import (
 func (s *Seen) judgeNode(n *observe.Node, f *observe.Facts) {
 	s.judgeKubelet(f)
 	s.judgeManifest(f)
-	s.judgeStarts(f)
 	s.judgeCertificates(n, f)
+	s.judgeStarts(f)
 	s.judgeRoom()
 	for _, slow := range f.Etcd.SlowStart(s.Size) {
 		s.add(Notes, "raise it in "+f.Etcd.File.Path, slow)
@@ -60,7 +60,10 @@ func (s *Seen) judgeManifest(f *observe.Facts) {
 // judgeStarts leaves out what concerns other pods, and ends of certificates, which are said by
 // themselves.
 func (s *Seen) judgeStarts(f *observe.Facts) {
-	for _, o := range f.Obstacles {
+	reported := func(file string) bool {
+		return slices.ContainsFunc(s.Found, func(f Finding) bool { return f.Subject == file })
+	}
+	for _, o := range observe.Unreported(f.Obstacles, reported) {
 		if len(o.Manifests) > 0 && !slices.Contains(o.Manifests, f.Etcd.File.Path) || o.Certificate != "" {
 			continue
 		}
