@@ -86,7 +86,7 @@ func writeUpgrade(w io.Writer, r upgrade.Report) {
 	if len(r.Plans) > 0 {
 		fmt.Fprintln(w)
 	}
-	behind(w, "Next: ", oneLine(r.Next))
+	writeNext(w, oneLine(r.Next))
 }
 
 func writeUpgradePlan(w io.Writer, p upgrade.Plan) {

@@ -47,7 +47,7 @@ func (j *judging) judgeStored(s Seen) {
 		case m.Learner && j.members[i].role != "learner":
 			next := fmt.Sprintf("restart etcd on the node of %s %s: all members then write it down anew", name, restart)
 			j.on(s.Node, Blocks, next, finding.EtcdDataLearner, name, "its data call %s a learner, which is a voter: "+
-				"its promotion was never written down, and with %s it would lose its vote", name, j.to.line())
+				"its promotion was never written down, and etcd %s goes by what is written there", name, j.to.line())
 		}
 	}
 	for _, l := range j.members {

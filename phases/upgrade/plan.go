@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
@@ -200,7 +201,7 @@ func (l *looked) report(to string) Report {
 		}
 	}
 	if len(r.Plans) == 0 {
-		r.Next = "nothing newer is known to this etcdpod: give a version with --to"
+		r.Next = "give a version with --to: nothing newer than what runs is known to this etcdpod"
 		return r
 	}
 	r.Next = r.Plans[0].Next
@@ -218,7 +219,7 @@ func (l *looked) plan(to version) Plan {
 	j.low, j.high, j.known = l.runs()
 	p := Plan{To: to.String(), Members: j.table()}
 	if j.runsEverywhere() {
-		p.Verdict, p.Next, p.Findings = Nothing, "nothing", []Finding{}
+		p.Verdict, p.Next, p.Findings = Nothing, certs.NothingToDo, []Finding{}
 		p.Sentence = fmt.Sprintf("There is nothing to do: all members run etcd %s.", to)
 		return p
 	}

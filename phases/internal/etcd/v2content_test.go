@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // v2 sends one request of the v2 API.
@@ -44,19 +45,38 @@ func foundV2(t *testing.T, s *server, want ...string) {
 	})
 }
 
+// ends has another version start on the data, and end at once; then the one before serves again.
+func (s *server) ends(t *testing.T, version, before string, extra ...string) {
+	t.Helper()
+	s.kill()
+	s.start(version)
+	select {
+	case <-s.exited:
+	case <-time.After(patience):
+		t.Fatalf("etcd %s goes on with what is left of the v2 API:\n%s", version, s.output())
+	}
+	s.start(before, extra...).await()
+}
+
+// Each time that something is found etcd 3.6 ends, and it serves once nothing is.
 func TestWhatIsLeftOfTheV2APIIsFoundInARunningMember(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, "v2").start("3.5.35", "--enable-v2=true", "--snapshot-count=20").await()
+	flags := []string{"--enable-v2=true", "--snapshot-count=20"}
+	s := newServer(t, "v2").start("3.5.35", flags...).await()
 	foundV2(t, s)
 	s.put("/k", 100, 10) // etcd's own requests are in a snapshot now, and its log is shorter
 	foundV2(t, s)
 	s.v2(t, http.MethodPut, "/old/app", url.Values{"value": {"1"}})
 	foundV2(t, s, "the request PUT /1/old/app")
+	s.ends(t, "3.6.16", "3.5.35", flags...)
 	s.put("/k", 100, 10)
 	foundV2(t, s, "the key /1/old")
+	s.ends(t, "3.6.16", "3.5.35", flags...)
 	s.v2(t, http.MethodDelete, "/old?recursive=true", nil)
 	s.put("/k", 100, 10)
 	foundV2(t, s)
+	s.kill()
+	s.start("3.6.16").await()
 }
 
 func TestWhatEtcdItselfWritesIsNoV2Content(t *testing.T) {
