@@ -342,8 +342,8 @@ func hostBits(address string) string {
 func (to *Following) learnFrom(surveys []FollowSurvey) error {
 	best := slices.MaxFunc(surveys, func(a, b FollowSurvey) int { return cmp.Compare(a.knows(), b.knows()) })
 	if best.knows() == 0 {
-		return engine.Refuse("start at least one of the members; see "+addressPage, "it is not known who is a member: %s",
-			best.Unknown)
+		return engine.Refuse("start at least one of the members; see "+addressPage,
+			"it is not known who is a member: %s", best.Unknown)
 	}
 	to.ID, to.Members, to.Quorum = best.Cluster, best.Members, best.Quorum
 	for _, m := range to.Members {
