@@ -115,7 +115,7 @@ func (k *control) labelled() {
 	k.Helper()
 	patch := func(value string) {
 		text := fmt.Sprintf(`{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":%s}}}`, value)
-		_, err := k.client.CoreV1().Nodes().Patch(k.Within(readyLimit), k.node.Name, types.MergePatchType,
+		_, err := k.client.CoreV1().Nodes().Patch(k.Patiently(), k.node.Name, types.MergePatchType,
 			[]byte(text), metav1.PatchOptions{})
 		k.Must(err)
 	}
@@ -134,9 +134,9 @@ func (k *control) secret(name string) {
 		s.Data[key] = data
 	}
 	secrets := k.client.CoreV1().Secrets(metav1.NamespaceSystem)
-	_, err := secrets.Create(k.Within(readyLimit), s, metav1.CreateOptions{})
+	_, err := secrets.Create(k.Patiently(), s, metav1.CreateOptions{})
 	k.Must(err)
-	k.Cleanup(func() { k.Must(secrets.Delete(k.Within(readyLimit), name, metav1.DeleteOptions{})) })
+	k.Cleanup(func() { k.Must(secrets.Delete(k.Patiently(), name, metav1.DeleteOptions{})) })
 }
 
 // pod runs a CronJob's pod once, and returns what it wrote.
@@ -149,14 +149,14 @@ func (k *control) pod(text string) (out string) {
 func (k *control) wrote(job *batchv1.Job) (out string) {
 	k.Helper()
 	how := k.howEnded(job)
-	pods, err := k.client.CoreV1().Pods(job.Namespace).List(k.Within(time.Minute), metav1.ListOptions{
+	pods, err := k.client.CoreV1().Pods(job.Namespace).List(k.Patiently(), metav1.ListOptions{
 		LabelSelector: "batch.kubernetes.io/job-name=" + job.Name})
 	k.Must(err)
 	if len(pods.Items) != 1 {
 		k.Fatalf("the Job has %d pods", len(pods.Items))
 	}
 	logs, err := k.client.CoreV1().Pods(job.Namespace).GetLogs(pods.Items[0].Name, &corev1.PodLogOptions{}).
-		DoRaw(k.Within(time.Minute))
+		DoRaw(k.Patiently())
 	if err != nil || how != batchv1.JobComplete {
 		k.Fatalf("the Job is %s, and its pod wrote (%v)\n%s\n%+v", how, err, logs, pods.Items[0].Status)
 	}
@@ -169,13 +169,13 @@ func (k *control) created(text string) *batchv1.CronJob {
 	var c batchv1.CronJob
 	k.Must(yaml.UnmarshalStrict([]byte(text), &c))
 	jobs := k.client.BatchV1().CronJobs(c.Namespace)
-	made, err := jobs.Create(k.Within(readyLimit), &c, metav1.CreateOptions{FieldValidation: "Strict"})
+	made, err := jobs.Create(k.Patiently(), &c, metav1.CreateOptions{FieldValidation: "Strict"})
 	k.Must(err)
 	k.Cleanup(func() {
 		all := metav1.DeletePropagationForeground
-		k.Must(jobs.Delete(k.Within(readyLimit), c.Name, metav1.DeleteOptions{PropagationPolicy: &all}))
+		k.Must(jobs.Delete(k.Patiently(), c.Name, metav1.DeleteOptions{PropagationPolicy: &all}))
 		for { // the next one may have its name
-			if _, err := jobs.Get(k.Within(readyLimit), c.Name, metav1.GetOptions{}); err != nil {
+			if _, err := jobs.Get(k.Patiently(), c.Name, metav1.GetOptions{}); err != nil {
 				return
 			}
 			time.Sleep(200 * time.Millisecond)
@@ -199,7 +199,7 @@ func (k *control) begun(c *batchv1.CronJob, change func(*batchv1.JobSpec)) *batc
 	job.Spec.Template.Spec.Tolerations = append(job.Spec.Template.Spec.Tolerations,
 		corev1.Toleration{Key: corev1.TaintNodeNotReady, Operator: corev1.TolerationOpExists})
 	change(&job.Spec)
-	made, err := k.client.BatchV1().Jobs(c.Namespace).Create(k.Within(readyLimit), job, metav1.CreateOptions{})
+	made, err := k.client.BatchV1().Jobs(c.Namespace).Create(k.Patiently(), job, metav1.CreateOptions{})
 	k.Must(err)
 	return made
 }
@@ -207,7 +207,7 @@ func (k *control) begun(c *batchv1.CronJob, change func(*batchv1.JobSpec)) *batc
 // howEnded waits for the end of a Job, and says how it has ended.
 func (k *control) howEnded(job *batchv1.Job) batchv1.JobConditionType {
 	k.Helper()
-	ctx := k.Within(5 * time.Minute)
+	ctx := k.Patiently()
 	for {
 		now, err := k.client.BatchV1().Jobs(job.Namespace).Get(ctx, job.Name, metav1.GetOptions{})
 		k.Must(err)

@@ -41,7 +41,7 @@ func (k *control) units() {
 		k.install("defrag", "-- --min-reclaim 0%")
 		k.shell(k.node, `systemctl start etcdpod-defrag.service
 			test "$(systemctl show --property=Result --value etcdpod-defrag.service)" = success`)
-		k.Must(k.node.AwaitReady(k.Within(limit)))
+		k.Must(k.node.AwaitReady(k.Patiently()))
 	})
 	k.part("metrics are written by its unit, into the directory of another user", func(k *control) {
 		k.install("status", "")
