@@ -54,7 +54,7 @@ func Open(c Config) (*Node, error) {
 	disk := node.OS(c.Root)
 	kubelet, unread := node.ReadKubeletConfig(disk)
 	if c.KubeletStart != "" {
-		kubelet.Masked = "" // systemd is not asked
+		kubelet.UnitFails, kubelet.UnitCure = "", "" // systemd is not asked
 	}
 	if c.CRISocket != "" {
 		kubelet.RuntimeEndpoint = c.CRISocket

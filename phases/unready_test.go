@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/phases/restore"
 )
 
@@ -16,6 +17,7 @@ func TestANodeWhoseKubeletsConfigurationIsBrokenCanBeLookedAt(t *testing.T) {
 	r.write(r.at("/var/lib/kubelet/config.yaml"), "staticPodPath: [")
 	r.write(r.at("/etc/systemd/system/kubelet.service"),
 		"[Service]\nExecStart=/usr/bin/kubelet --config=/var/lib/kubelet/config.yaml\n")
+	r.write(r.at("/usr/bin/kubelet"), "")
 	n, err := Open(Config{Root: r.root})
 	if err != nil {
 		t.Fatal(err)
@@ -29,6 +31,28 @@ func TestANodeWhoseKubeletsConfigurationIsBrokenCanBeLookedAt(t *testing.T) {
 	for _, err := range []error{dry, lock} {
 		if err == nil || !strings.Contains(err.Error(), broken) {
 			t.Error(err)
+		}
+	}
+}
+
+// What starts the kubelet is systemd, unless the operator gives a command of their own.
+func TestAKubeletThatSystemdWouldNotStartIsNotStopped(t *testing.T) {
+	r := newInitRoot(t)
+	r.write(r.at("/usr/bin/kubelet"), "")
+	r.write(r.at("/etc/systemd/system/kubelet.service"),
+		"[Service]\nEnvironmentFile=/etc/kubelet.env\nExecStart=/usr/bin/kubelet\n")
+	for command, want := range map[string]int{"": 1, "/bin/start": 0} {
+		n, err := Open(Config{Root: r.root, KubeletStart: command})
+		if err != nil {
+			t.Fatal(err)
+		}
+		starts := n.Look.KubeletStarts(n.Look.Clock.Now())
+		if len(starts) != want || want > 0 && (!strings.Contains(starts[0].What, "/etc/kubelet.env") ||
+			!strings.Contains(starts[0].Fix, "put it back")) {
+			t.Errorf("started by %q: %+v", command, starts)
+		}
+		if err := (&observe.Facts{Obstacles: starts}).CheckKubeletStarts(); (err != nil) != (want > 0) {
+			t.Errorf("started by %q: %v", command, err)
 		}
 	}
 }

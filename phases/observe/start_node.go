@@ -229,12 +229,11 @@ var octal = regexp.MustCompile(`\\[0-7]{3}`)
 // kubelet that runs goes on without what it would then need.
 func (n *Node) KubeletStarts(now time.Time) []Obstacle {
 	var all []Obstacle
-	if c := n.Config; c.Fails != "" {
-		all = append(all, Obstacle{Kubelet: true, What: "the kubelet would not start: " + c.Fails, Fix: c.Cure})
-	}
-	if unit := n.Config.Masked; unit != "" {
-		all = append(all, Obstacle{Kubelet: true, What: "the kubelet would not start: its unit is masked, by " + unit,
-			Fix: "run `systemctl unmask kubelet`"})
+	c := n.Config
+	for _, fails := range [][2]string{{c.Fails, c.Cure}, {c.UnitFails, c.UnitCure}} {
+		if fails[0] != "" {
+			all = append(all, Obstacle{Kubelet: true, What: "the kubelet would not start: " + fails[0], Fix: fails[1]})
+		}
 	}
 	return append(all, n.kubeconfigStarts(now)...)
 }

@@ -21,8 +21,8 @@ type KubeletConfig struct {
 	// Hostname is what the kubelet takes for the host's name; empty: that itself.
 	Hostname string
 	// Fails is why a kubelet with all this would not start again, and Cure what to do; empty:
-	// nothing tells so. Masked is its unit, if systemd does not start it.
-	Fails, Cure, Masked string
+	// nothing tells so. UnitFails and UnitCure are the same of systemd, which starts it.
+	Fails, Cure, UnitFails, UnitCure string
 }
 
 // Where kubeadm and its packages put the kubelet's configuration: cmd/kubeadm/app/constants and the
@@ -55,7 +55,7 @@ func readKubeletConfig(f Reader, proc string) (KubeletConfig, error) {
 	config, need, unread := readFiles(f, flags)
 	err = cmp.Or(err, unread)
 	config.Fails, config.Cure = need.fails(f, flags)
-	config.Masked = masked(f)
+	config.UnitFails, config.UnitCure = unitFails(f)
 	set(&config.StaticPodPath, flags["pod-manifest-path"])
 	set(&config.StaticPodURL, flags["manifest-url"])
 	set(&config.RuntimeEndpoint, flags["container-runtime-endpoint"])
@@ -243,7 +243,7 @@ func flagValues(words []string) map[string]string {
 		if !given && i+1 < len(words) && !strings.HasPrefix(words[i+1], "-") {
 			value = words[i+1]
 		}
-		values[name] = value
+		values[strings.ReplaceAll(name, "_", "-")] = value // as the kubelet reads it
 	}
 	return values
 }

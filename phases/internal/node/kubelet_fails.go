@@ -101,15 +101,3 @@ func swapIn(f Reader) string {
 	name, _, _ := strings.Cut(lines[1], " ")
 	return strings.TrimSpace(name)
 }
-
-// masked is the unit of the kubelet, if it leads to nothing, so that systemd does not start it
-// (systemctl(1), mask); empty otherwise.
-func masked(f Reader) string {
-	for _, dir := range unitDirs()[:2] {
-		unit := filepath.Join(dir, kubeletUnit)
-		if Resolved(f, unit) == "/dev/null" {
-			return unit
-		}
-	}
-	return ""
-}

@@ -102,22 +102,28 @@ const kubeletUnit = "kubelet.service"
 // unitCommand is the command line of the kubelet's unit, with its variables filled in; nil when
 // there is no unit that starts a kubelet.
 func unitCommand(f Reader) ([]string, error) {
-	files, err := unitFiles(f)
-	if err != nil {
+	u, err := readUnit(f)
+	if err != nil || u.command() == "" {
 		return nil, err
 	}
-	var u unit
+	return u.words(f)
+}
+
+// readUnit reads the kubelet's unit with its drop-ins; without a unit it has no command.
+func readUnit(f Reader) (unit, error) {
+	files, err := unitFiles(f)
+	if err != nil {
+		return unit{}, err
+	}
+	u := unit{whole: len(files) > 0 && filepath.Base(files[0]) == kubeletUnit}
 	for _, file := range files {
 		data, err := f.ReadFile(file)
 		if err != nil {
-			return nil, err
+			return unit{}, err
 		}
 		u.read(string(data))
 	}
-	if u.command == "" {
-		return nil, nil
-	}
-	return u.words(f)
+	return u, nil
 }
 
 // unitFiles are the unit and its drop-ins, in the order in which they are read: of two of one name
@@ -135,17 +141,24 @@ func unitFiles(f Reader) (files []string, err error) {
 		}
 		for _, name := range names {
 			at := filepath.Join(file+".d", name)
-			if regular, err := IsRegular(f, at); filepath.Ext(name) != ".conf" || err != nil || !regular {
+			regular, err := IsRegular(f, at)
+			masks := Resolved(f, at) == "/dev/null" // hides those of its name behind it
+			if filepath.Ext(name) != ".conf" || !masks && (err != nil || !regular) {
 				continue
 			}
 			if _, known := dropins[name]; !known {
 				dropins[name] = at
 			}
+			if masks && dropins[name] == at {
+				dropins[name] = ""
+			}
 		}
 	}
 	var names []string
-	for name := range dropins {
-		names = append(names, name)
+	for name, at := range dropins {
+		if at != "" {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	for _, name := range names {
@@ -156,9 +169,21 @@ func unitFiles(f Reader) (files []string, err error) {
 
 // unit is what matters here of a service: an empty assignment takes back those before it.
 type unit struct {
-	command      string
+	commands     []string // of a service other than oneshot, systemd takes one alone
+	before       []string // commands that have to succeed before
 	environment  []string // NAME=value, quoted as in the unit
 	environments []string // files
+	oneshot      bool
+	elsewhere    bool // its paths are not the host's
+	whole        bool // not only its drop-ins were found
+}
+
+// command is what is started; empty where nothing is.
+func (u *unit) command() string {
+	if len(u.commands) == 0 {
+		return ""
+	}
+	return u.commands[len(u.commands)-1]
 }
 
 // read takes the assignments of one file. A line that is none is passed over, as by systemd: the
@@ -178,7 +203,13 @@ func (u *unit) read(text string) {
 		value = strings.TrimSpace(value)
 		switch strings.TrimSpace(name) {
 		case "ExecStart":
-			u.command = value
+			u.commands = assigned(u.commands, value)
+		case "ExecStartPre", "ExecCondition":
+			u.before = assigned(u.before, value)
+		case "Type":
+			u.oneshot = value == "oneshot"
+		case "RootDirectory", "RootImage":
+			u.elsewhere = value != ""
 		case "Environment":
 			u.environment = assigned(u.environment, value)
 		case "EnvironmentFile":
@@ -212,9 +243,9 @@ func (u *unit) words(f Reader) ([]string, error) {
 			return nil, err
 		}
 	}
-	given, err := SplitWords(strings.TrimLeft(u.command, "-@:+!"))
+	given, err := SplitWords(strings.TrimLeft(u.command(), execPrefixes))
 	if err != nil {
-		return nil, fmt.Errorf("its ExecStart=%s: %w", u.command, err)
+		return nil, fmt.Errorf("its ExecStart=%s: %w", u.command(), err)
 	}
 	var words []string
 	for _, word := range given {
@@ -264,7 +295,7 @@ func readEnvironment(f Reader, file string, env map[string]string) error {
 	name := strings.TrimPrefix(file, "-")
 	data, err := f.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // the kubelet would not start, or does without it
+		return nil // the kubelet does without it, or does not start: see unitFails
 	}
 	if err != nil {
 		return err
