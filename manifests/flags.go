@@ -12,7 +12,7 @@ import (
 
 // FlagValue is one flag on a container's command line.
 type FlagValue struct {
-	Name  string // without dashes
+	Name  string // without dashes in front, and as the program reads it
 	Value string // as written: Expand fills in the environment; "true" for a bare flag
 	Bare  bool   // written without a value
 	Line  int
@@ -190,6 +190,9 @@ func (c *container) flags() []flag {
 		if name == "" || !strings.HasPrefix(item.Value, "-") {
 			continue
 		}
+		if c.kubernetes() {
+			name = strings.ReplaceAll(name, "_", "-")
+		}
 		f := flag{FlagValue: FlagValue{Name: name, Value: value, Line: item.Line}, item: item}
 		switch {
 		case written:
@@ -202,6 +205,15 @@ func (c *container) flags() []flag {
 		flags = append(flags, f)
 	}
 	return flags
+}
+
+// kubernetes says whether a container runs one of Kubernetes' own programs, which take _ for - in the
+// names of flags (k8s.io/component-base/cli/flag: WordSepNormalizeFunc). etcd does not.
+func (c *container) kubernetes() bool {
+	if len(c.command) > 0 {
+		return strings.HasPrefix(path.Base(c.command[0].Value), "kube-")
+	}
+	return strings.HasPrefix(c.name, "kube-") || c.image != nil && strings.HasPrefix(path.Base(c.image.Value), "kube-")
 }
 
 func undash(s string) string { return strings.TrimPrefix(strings.TrimPrefix(s, "-"), "-") }

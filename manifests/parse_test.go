@@ -247,6 +247,24 @@ func TestFlagsAreReadInEveryForm(t *testing.T) {
 	}
 }
 
+func TestKubernetesProgramsTakeUnderscoresForDashesAndEtcdDoesNot(t *testing.T) {
+	for container, want := range map[string]string{
+		"    command: [/usr/local/bin/kube-apiserver, --etcd_servers=a, --v=2]\n":            "etcd-servers",
+		"    image: registry.k8s.io/kube-apiserver:v1.37.2\n    args: [--etcd_servers, a]\n": "etcd-servers",
+		"    command: [etcd, --etcd_servers=a]\n":                                            "etcd_servers",
+		"    image: registry.k8s.io/etcd:3.6.5-0\n    args: [--etcd_servers=a]\n":            "etcd_servers",
+	} {
+		m := parse(t, podOf(container))
+		if v, ok := m.Flag("etcd", want); !ok || v != "a" || len(m.Flags("etcd")) == 0 {
+			t.Errorf("%s: %s is %q, %v", container, want, v, ok)
+		}
+		if edited, err := m.SetFlag("etcd", want, "b"); err != nil ||
+			!strings.Contains(string(edited.Bytes()), "--etcd_servers") {
+			t.Errorf("%s: %v", container, err)
+		}
+	}
+}
+
 func TestWhatCannotBeEditedAsTextIsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string

@@ -77,7 +77,7 @@ func sameServers(a, b []string) bool {
 func (e EtcdFlags) write(
 	m observe.ManifestFile, container string,
 ) (edited *manifests.Manifest, change string, err error) {
-	if err := writable(m, container); err != nil {
+	if err := writable(m); err != nil {
 		return nil, "", err
 	}
 	now := EtcdFlagsOf(m, container)
@@ -104,14 +104,7 @@ func (e EtcdFlags) write(
 
 // writable refuses a manifest that the kubelet or the API server would read differently once
 // edited.
-func writable(m observe.ManifestFile, container string) error {
-	for _, f := range m.Manifest.Flags(container) {
-		// Kubernetes' programs accept _ for - (k8s.io/component-base/cli/flag:
-		// WordSepNormalizeFunc).
-		if dashed := strings.ReplaceAll(f.Name, "_", "-"); dashed != f.Name && strings.HasPrefix(dashed, "etcd-") {
-			return fmt.Errorf("line %d of %s: write --%s with dashes", f.Line, m.Path, f.Name)
-		}
-	}
+func writable(m observe.ManifestFile) error {
 	var pod struct{ Metadata struct{ UID string } }
 	if err := yaml.Unmarshal(m.Data, &pod); err != nil {
 		return fmt.Errorf("cannot read %s: %w", m.Path, err)

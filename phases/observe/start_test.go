@@ -166,6 +166,12 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 				"    - --tls-sni-cert-key=/pki/a.crt,/pki/a.key:a.example\n",
 				fmt.Sprintf(pki, "DirectoryOrCreate")), "/pki/a.crt": "x",
 		}, says: "do not exist: /pki/oidc.crt, /pki/audit.yaml, /pki/a.key", hint: "put back"},
+		"a flag with underscores": {which: apiYAML, files: map[string]string{
+			apiYAML: crashtest.PodManifest("kube-apiserver", "    - --etcd_cafile=/pki/gone.crt\n",
+				fmt.Sprintf(pki, "DirectoryOrCreate")), "/pki/a.crt": "x",
+		}, says: "do not exist: /pki/gone.crt", hint: "put back"},
+		"one that etcd does not have": {which: etcdYAML, files: map[string]string{
+			etcdYAML: strings.Replace(oldFlags, "experimental-x", "data_dir", 1)}, says: "does not know --data_dir"},
 		"they are there": {which: apiYAML, files: map[string]string{
 			apiYAML: crashtest.PodManifest("kube-apiserver", "    - --oidc-ca-file=/pki/oidc.crt\n"+
 				"    - --tls-sni-cert-key=/pki/a.crt,/pki/a.key:a.example\n", fmt.Sprintf(pki, "DirectoryOrCreate")),
