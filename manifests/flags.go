@@ -207,8 +207,8 @@ func (c *container) flags() []flag {
 	return flags
 }
 
-// kubernetes says whether a container runs one of Kubernetes' own programs, which take _ for - in the
-// names of flags (k8s.io/component-base/cli/flag: WordSepNormalizeFunc). etcd does not.
+// kubernetes says whether a container runs one of Kubernetes' own programs, which take _ for - in
+// the names of flags (k8s.io/component-base/cli/flag: WordSepNormalizeFunc). etcd does not.
 func (c *container) kubernetes() bool {
 	if len(c.command) > 0 {
 		return strings.HasPrefix(path.Base(c.command[0].Value), "kube-")

@@ -230,8 +230,8 @@ func TestOnlyTheLinesOfEtcdAreEdited(t *testing.T) {
 			"--etcd-cafile=/new"}, []string{"--a", "--etcd-cafile=/new", "--etcd-servers=https://a:1"}, ""},
 		{"written with _", []string{"--etcd_servers=https://b:1", "--etcd_cafile=/old"},
 			[]string{"--etcd_servers=https://a:1", "--etcd_cafile=/new"}, ""},
-		{"written both ways", []string{"--etcd_servers=https://b:1", "--etcd-servers=https://c:1", "--etcd-cafile=/new"},
-			[]string{"--etcd-cafile=/new", "--etcd-servers=https://a:1"}, ""},
+		{"written both ways", []string{"--etcd_servers=https://b:1", "--etcd-servers=https://c:1",
+			"--etcd-cafile=/new"}, []string{"--etcd-cafile=/new", "--etcd-servers=https://a:1"}, ""},
 	} {
 		file := apiServerFile(t, tt.lines...)
 		edited, _, err := EtcdFlagsOf(file, "kube-apiserver").With(wish).write(file, "kube-apiserver")

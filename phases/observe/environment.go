@@ -72,9 +72,14 @@ func ContainerOf(containers []node.Container, files []ManifestFile, m ManifestFi
 func PodOf(files []ManifestFile, m ManifestFile, containers ...string) op.Pod {
 	pod := op.Pod{Namespace: m.Manifest.Namespace(), Name: m.Manifest.Name(), Containers: containers}
 	for _, other := range files {
-		if other.Manifest != nil && other.Manifest.Namespace() == pod.Namespace &&
-			strings.HasPrefix(other.Manifest.Name(), pod.Name+"-") {
-			pod.Except = append(pod.Except, other.Manifest.Name())
+		if other.Manifest == nil || other.Manifest.Namespace() != pod.Namespace {
+			continue
+		}
+		switch name := other.Manifest.Name(); {
+		case strings.HasPrefix(name, pod.Name+"-"):
+			pod.Except, pod.Node = append(pod.Except, name), m.node
+		case strings.HasPrefix(pod.Name, name+"-"):
+			pod.Short, pod.Node = append(pod.Short, name), m.node
 		}
 	}
 	return pod

@@ -30,6 +30,32 @@ func TestPodsWhoseNamesBeginAlikeAreToldApart(t *testing.T) {
 	if !PodOf(files, first, "etcd").Owns(c) || PodOf(files, second, "etcd").Owns(c) {
 		t.Errorf("%+v", c)
 	}
+	// Where the node's name begins like the rest of the other pod's, it decides: etcd-events-1 is
+	// events-1's etcd, or 1's etcd for events.
+	for _, test := range []struct {
+		node, pod    string
+		first, other bool
+	}{
+		{"events-1", "etcd-events-1", true, false}, {"events-1", "etcd-events-events-1", false, true},
+		{"1", "etcd-events-1", false, true}, {"1", "etcd-1", true, false},
+		{"", "etcd-events-1", false, true}, {"else", "etcd-events-1", false, true}, {"else", "etcd-1", true, false},
+	} {
+		c.Pod, first.node, second.node = test.pod, test.node, test.node
+		if a, b := PodOf(files, first, "etcd").Owns(c), PodOf(files, second, "etcd").Owns(c); a != test.first ||
+			b != test.other {
+			t.Errorf("%+v: %v, %v", test, a, b)
+		}
+	}
+}
+
+func TestTheNodesNameIsWhatItsKubeletSays(t *testing.T) {
+	n := &Node{View: node.View{FS: node.OS(t.TempDir()), Clock: node.WallClock()}, Name: "Events-1"}
+	if got := n.kubeletsNode(); got != "events-1" {
+		t.Errorf("by the host's name: %q", got)
+	}
+	if n.Config.Hostname = "cp1"; n.kubeletsNode() != "cp1" {
+		t.Errorf("by --hostname-override: %q", n.kubeletsNode())
+	}
 }
 
 func TestSettingsThatComeFromElsewhereAreThoseOfTheContainer(t *testing.T) {

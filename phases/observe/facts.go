@@ -66,6 +66,7 @@ type ManifestFile struct {
 	Manifest *manifests.Manifest // nil when it cannot be read as a pod; Error says why
 	Error    error
 
+	node string // what the kubelet appends to the pod's name, to tell pods apart; empty: not known
 	// What etcd's configuration file says, where one overrides flags and environment; nil: none.
 	config      map[string]any
 	configFile  string // its host path, for messages

@@ -48,6 +48,11 @@ func (n *Node) NameOf(pod *EtcdPod) string {
 	return cmp.Or(n.kubeletsName(), n.Config.Hostname, engine.LastNode(n.FS), n.Name)
 }
 
+// kubeletsNode is what the kubelet calls the node (cmd/kubelet/app/server.go: getNodeName).
+func (n *Node) kubeletsNode() string {
+	return cmp.Or(n.kubeletsName(), n.Config.Hostname, strings.ToLower(n.Name))
+}
+
 // kubeletsName is what the node's certificate for its API server calls it; empty when it has none.
 func (n *Node) kubeletsName() string {
 	leaf, err := n.KubeconfigLeaf(cmp.Or(n.Config.Kubeconfig, KubeconfigPath("kubelet.conf")), "")

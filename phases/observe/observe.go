@@ -74,6 +74,7 @@ func (n *Node) Manifests(ctx context.Context, dir string) ([]ManifestFile, error
 		return nil, engine.RefuseKind(fmt.Errorf("cannot read the static-pod directory: %w", err))
 	}
 	var files []ManifestFile
+	appended := n.kubeletsNode()
 	for _, name := range names {
 		file := path.Join(dir, name)
 		if strings.HasPrefix(name, ".") {
@@ -83,7 +84,7 @@ func (n *Node) Manifests(ctx context.Context, dir string) ([]ManifestFile, error
 			continue // the kubelet skips directories
 		}
 		st, err := n.FS.Lstat(file)
-		m := ManifestFile{Path: file, Attr: st.Attr(), Link: st.Mode&fs.ModeSymlink != 0, Error: err}
+		m := ManifestFile{Path: file, Attr: st.Attr(), Link: st.Mode&fs.ModeSymlink != 0, Error: err, node: appended}
 		if err == nil {
 			m.Data, m.Error = n.FS.ReadFile(file)
 		}

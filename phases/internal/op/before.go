@@ -59,7 +59,8 @@ func (b *Before) record(ctx context.Context, t *Target) error {
 	}
 	b.Ran, b.Images = nil, nil
 	for _, p := range b.Pods {
-		run := Pod{Namespace: p.Namespace, Name: p.Name, Except: p.Except}
+		run := p
+		run.Containers = nil
 		for _, c := range all {
 			if c.State != stateRunning || !p.Owns(c) || slices.Contains(run.Containers, c.Name) {
 				continue
@@ -201,7 +202,8 @@ func (b *Before) works(ctx context.Context, t *Target, ready *readiness, layer i
 func (b *Before) in(layer int) (all []Pod) {
 	for _, pod := range b.Ran {
 		for _, name := range pod.Containers {
-			one := Pod{Namespace: pod.Namespace, Name: pod.Name, Containers: []string{name}, Except: pod.Except}
+			one := pod
+			one.Containers = []string{name}
 			if b.layer(one) == layer {
 				all = append(all, one)
 			}

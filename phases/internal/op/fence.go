@@ -40,13 +40,25 @@ type Pod struct {
 	Containers []string `json:"containers"`
 	// Names of other static pods that begin like this one's: etcd-events, beside etcd.
 	Except []string `json:"except,omitempty"`
+	// Those that this one's begins like, and the node's name: where that is events-1, etcd's pod is
+	// etcd-events-1. Earlier versions did not say.
+	Short []string `json:"short,omitempty"`
+	Node  string   `json:"node,omitempty"`
 }
 
 // Owns says whether a container is one of the pod's.
 func (p Pod) Owns(c node.Container) bool {
-	return c.Namespace == p.Namespace && strings.HasPrefix(c.Pod, p.Name+"-") &&
-		slices.Contains(p.Containers, c.Name) &&
-		!slices.ContainsFunc(p.Except, func(other string) bool { return strings.HasPrefix(c.Pod, other+"-") })
+	if c.Namespace != p.Namespace || !strings.HasPrefix(c.Pod, p.Name+"-") || !slices.Contains(p.Containers, c.Name) {
+		return false
+	}
+	whose, known := strings.CutSuffix(c.Pod, "-"+p.Node)
+	switch {
+	case p.Node != "" && known && whose == p.Name:
+		return true
+	case p.Node != "" && known && slices.Contains(p.Short, whose):
+		return false
+	}
+	return !slices.ContainsFunc(p.Except, func(other string) bool { return strings.HasPrefix(c.Pod, other+"-") })
 }
 
 // names lists the pods, for people.
