@@ -58,6 +58,20 @@ func (n *node) written(host, old, now string) (back func()) {
 	}
 }
 
+// emptied leaves nothing in a file, as a disk that is full may, and returns what undoes that.
+func (n *node) emptied(host string) (back func()) {
+	n.t.Helper()
+	text, err := os.ReadFile(n.Path(host))
+	must(n.t, err)
+	info, err := os.Stat(n.Path(host))
+	must(n.t, err)
+	must(n.t, os.WriteFile(n.Path(host), nil, 0o600))
+	return func() {
+		must(n.t, os.WriteFile(n.Path(host), text, 0o600))
+		must(n.t, os.Chtimes(n.Path(host), info.ModTime(), info.ModTime())) // as it was read
+	}
+}
+
 func TestWhatCouldNotStartAgainIsNotStopped(t *testing.T) {
 	n := start(t, sandbox.Options{})
 	b := n.backup()
@@ -84,6 +98,19 @@ func TestWhatCouldNotStartAgainIsNotStopped(t *testing.T) {
 	n.want(6, []string{"status"}, "nothing is mounted there")
 	n.want(6, []string{"certs", "check"}, "nothing is mounted there")
 	back()
+
+	for _, c := range []struct{ file, says string }{
+		{"sa.pub", "/sa.pub (it holds no key that can be read)"},
+		{"ca.crt", "/ca.crt (it holds no certificate that can be read)"},
+		{"etcd/peer.key", "cannot read the key /etc/kubernetes/pki/etcd/peer.key"},
+	} {
+		back := n.emptied("/etc/kubernetes/pki/" + c.file)
+		n.untouched(func() { n.want(5, []string{"restore", "--dry-run", b.file}) })
+		n.want(6, []string{"status"}, c.says)
+		n.want(6, []string{"certs", "check"}, c.says)
+		n.done("backup")
+		back()
+	}
 
 	const config, endpoint = "/var/lib/kubelet/config.yaml", "containerRuntimeEndpoint:"
 	unit := n.written("/etc/systemd/system/kubelet.service", "",

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
@@ -262,6 +263,7 @@ func TestCertificatesThatWouldNotBeAcceptedAreFound(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change      map[string]pki.Pair
 		three       bool
+		servers     string // that the API server uses; empty: the etcd on its node
 		what, where string
 	}{
 		"all are good": {},
@@ -279,6 +281,9 @@ func TestCertificatesThatWouldNotBeAcceptedAreFound(t *testing.T) {
 		"the API server's is another CA's": {
 			change: map[string]pki.Pair{"client": made(t, "apiserver-etcd-client", other, soon)},
 			what:   "client.crt is not signed by", where: "kube-apiserver"},
+		"it uses another etcd": {
+			change:  map[string]pki.Pair{"client": made(t, "apiserver-etcd-client", other, soon)},
+			servers: "https://192.0.2.9:2379"},
 		"what the API server serves with has expired": {
 			change: map[string]pki.Pair{"serving": made(t, "etcd-server", other, ago)},
 			what:   "serving.crt expired on", where: "kube-apiserver"},
@@ -299,7 +304,8 @@ func TestCertificatesThatWouldNotBeAcceptedAreFound(t *testing.T) {
 		n, files := newNode(t, on, "data-dir=/var/lib/etcd listen-client-urls=https://127.0.0.1:2379 "+
 			"client-cert-auth=true trusted-ca-file=/pki/ca.crt cert-file=/pki/server.crt key-file=/pki/server.key "+
 			"peer-cert-file=/pki/peer.crt peer-key-file=/pki/peer.key peer-trusted-ca-file=/pki/ca.crt "+cluster,
-			"etcd-servers=https://127.0.0.1:2379 etcd-cafile=/pki/ca.crt etcd-certfile=/pki/client.crt "+
+			"etcd-servers="+cmp.Or(tt.servers, "https://127.0.0.1:2379")+
+				" etcd-cafile=/pki/ca.crt etcd-certfile=/pki/client.crt "+
 				"etcd-keyfile=/pki/client.key tls-cert-file=/pki/serving.crt tls-private-key-file=/pki/serving.key")
 		pod, err := n.EtcdPod(files)
 		if err != nil {

@@ -29,6 +29,7 @@ func (n *Node) ObserveCertificates(f *Facts) {
 	}
 	const renewal = "etcdpod certs renew"
 	api, c, serves := Program(f.Manifests, "kube-apiserver")
+	together := serves && OnThisHost(EtcdServers(api, c)) // it may use another
 	file := func(flag string) string {
 		if !serves {
 			return ""
@@ -37,15 +38,19 @@ func (n *Node) ObserveCertificates(f *Facts) {
 	}
 	trusted := ""
 	if pod := f.Etcd; pod != nil {
+		theirs := ""
+		if together {
+			theirs = file("etcd-cafile")
+		}
 		look(pod.File, pod.SettingFile(ClientSecurity, "cert-file"), pod.SettingFile(ClientSecurity, "key-file"),
-			file("etcd-cafile"), renewal)
+			theirs, renewal)
 		but := []pki.Kind{}
 		if len(PeersIn(pod.Setting("", "initial-cluster"))) < 2 && (f.Live == nil || len(f.Live.Members) < 2) {
 			but = append(but, pki.Expired, pki.NotYetValid) // nobody else sees it
 		}
 		look(pod.File, pod.SettingFile(PeerSecurity, "peer-cert-file"), pod.SettingFile(PeerSecurity, "peer-key-file"),
 			"", renewal, but...)
-		if pod.Setting(ClientSecurity, "client-cert-auth") == "true" {
+		if together && pod.Setting(ClientSecurity, "client-cert-auth") == "true" {
 			trusted = pod.TrustedCA
 		}
 	}

@@ -1,12 +1,14 @@
 package observe
 
 import (
+	"bytes"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/pki"
 )
 
 // neededFiles are the flags of each program that name a file without which it ends at once.
@@ -47,45 +49,128 @@ func (n *Node) missingFiles(f *Facts) []Obstacle {
 		if m.Manifest == nil {
 			continue
 		}
-		missing := n.missingMounts(m)
+		missing, useless := n.missingMounts(m), []string(nil)
 		for _, program := range Components() {
 			container, ok := m.Manifest.Runs(program)
 			if !ok {
 				continue
 			}
-			for _, file := range filesOf(m, program, container) {
-				if file != "" && n.gone(file) && !slices.Contains(missing, file) {
-					missing = append(missing, file)
+			for _, needed := range filesOf(m, program, container) {
+				switch file := needed.file; {
+				case file == "":
+				case n.gone(file):
+					missing = added(missing, file)
+				default:
+					useless = added(useless, n.useless(needed))
 				}
 			}
+			for _, said := range n.noPairs(m, program, container) {
+				useless = added(useless, said)
+			}
 		}
-		if len(missing) == 0 {
-			continue
+		if len(missing) > 0 {
+			all = append(all, lacking(m.Path, missing))
 		}
-		all = append(all, lacking(m.Path, missing))
+		if len(useless) > 0 {
+			all = append(all, Obstacle{Manifests: []string{m.Path},
+				What: fmt.Sprintf("%s needs files that its program could not use: %s", m.Path,
+					strings.Join(useless, ", ")), Fix: putBack})
+		}
 	}
 	return all
+}
+
+// added is the list with what is said, once.
+func added(all []string, said string) []string {
+	if said == "" || slices.Contains(all, said) {
+		return all
+	}
+	return append(all, said)
 }
 
 func lacking(manifest string, files []string) Obstacle {
 	return Obstacle{Manifests: []string{manifest}, Missing: files,
 		What: fmt.Sprintf("%s needs files that do not exist: %s", manifest, strings.Join(files, ", ")),
-		Fix: "put back what is missing: from another control plane or a backup of /etc/kubernetes, or create it " +
-			"again"}
+		Fix:  putBack}
+}
+
+const putBack = "put back what is missing: from another control plane or a backup of /etc/kubernetes, or create it " +
+	"again"
+
+// neededFile is a file that a program reads when it starts, as a host path; empty if that is not
+// known.
+type neededFile struct{ flag, file string }
+
+// useless says what is wrong with a file that is there, as after a disk was full: a program that
+// runs has read it before. Certificates and their keys are compared in [Node.ObserveCertificates].
+func (n *Node) useless(needed neededFile) string {
+	empty := func(data []byte) bool { return len(bytes.TrimSpace(data)) == 0 }
+	data := n.content(needed.file)
+	switch {
+	case data == nil: // a directory, say: nothing can be said
+		return ""
+	case slices.Contains(authorities(), needed.flag) && len(pki.Judged(data, nil, n.Clock.Now())) == 0:
+		return needed.file + " (it holds no certificate that can be read)"
+	case slices.Contains(tokenKeys(), needed.flag) && len(pki.KeyIDs(data)) == 0:
+		return needed.file + " (it holds no key that can be read)"
+	case slices.Contains(configurations(), needed.flag) && empty(data):
+		return needed.file + " (it is empty)"
+	}
+	return ""
+}
+
+// noPairs says which certificates an API server presents to others with a key that is none of
+// theirs. It starts when they have expired, and not with these.
+func (n *Node) noPairs(m ManifestFile, program, container string) (all []string) {
+	if program != "kube-apiserver" {
+		return nil
+	}
+	for _, pair := range [][2]string{{"kubelet-client-certificate", "kubelet-client-key"},
+		{"proxy-client-cert-file", "proxy-client-key-file"}} {
+		cert := HostFile(m, container, FlagOf(m, container, pair[0]))
+		key := HostFile(m, container, FlagOf(m, container, pair[1]))
+		leaf := pki.Leaf{CertFile: cert, Cert: n.content(cert), KeyFile: key, Key: n.content(key)}
+		if leaf.Cert == nil || leaf.Key == nil {
+			continue // what is missing is said elsewhere
+		}
+		for _, p := range leaf.Check(n.Clock.Now()) {
+			if p.Kind == pki.Unreadable || p.Kind == pki.WrongKey {
+				all = append(all, fmt.Sprintf("%s (%s)", cert, p.What))
+			}
+		}
+	}
+	return all
+}
+
+// authorities are flags that name CAs.
+func authorities() []string {
+	return []string{"client-ca-file", "requestheader-client-ca-file", "etcd-cafile", "kubelet-certificate-authority",
+		"oidc-ca-file", "trusted-ca-file", "peer-trusted-ca-file"}
+}
+
+// tokenKeys are flags that name keys for tokens, public or private (k8s.io/client-go/util/keyutil).
+func tokenKeys() []string {
+	return []string{"service-account-key-file", "service-account-signing-key-file", "service-account-private-key-file"}
+}
+
+// configurations are flags that name files of which an empty one ends the program.
+func configurations() []string {
+	return []string{"encryption-provider-config", "audit-policy-file", "authentication-config", "authorization-config",
+		"kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"}
 }
 
 // filesOf are the files that a program reads when it starts, as host paths, as far as they are
 // known; some are empty.
-func filesOf(m ManifestFile, program, container string) (files []string) {
+func filesOf(m ManifestFile, program, container string) (files []neededFile) {
 	if program == "etcd" {
 		pod := EtcdPod{File: m, Container: container}
-		files = append(files, m.configFile)
+		files = append(files, neededFile{"config-file", m.configFile})
 		for _, name := range neededFiles(program) {
 			section := ClientSecurity
 			if strings.HasPrefix(name, "peer-") {
 				section = PeerSecurity
 			}
-			files = append(files, pod.SettingFile(section, name))
+			files = append(files, neededFile{name, pod.SettingFile(section, name)})
 		}
 		return files
 	}
@@ -103,7 +188,7 @@ func filesOf(m ManifestFile, program, container string) (files []string) {
 			values = strings.Split(value, ",")
 		}
 		for _, value := range values {
-			files = append(files, HostFile(m, container, value))
+			files = append(files, neededFile{flag.Name, HostFile(m, container, value)})
 		}
 	}
 	return files

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 )
 
 // A disk that was full leaves the certificate, and not the key that comes behind it.
@@ -58,6 +59,7 @@ func TestAKubeletWithoutTheKeyOfItsCertificateIsFoundBeforeItIsStopped(t *testin
 func TestAKubeletThatWouldNotTakeItsConfigurationIsFoundBeforeItIsStopped(t *testing.T) {
 	const config, unit, swaps = "/var/lib/kubelet/config.yaml", "[Service]\nExecStart=/usr/bin/kubelet " +
 		"--config=/var/lib/kubelet/config.yaml\n", "Filename Type Size Used Priority\n"
+	ca, _ := pemOf(t, kubeconfig(t, 9))
 	for name, c := range map[string]struct {
 		files      map[string]string
 		says, hint string // empty: nothing is in the way
@@ -71,7 +73,12 @@ func TestAKubeletThatWouldNotTakeItsConfigurationIsFoundBeforeItIsStopped(t *tes
 		"the CA that it names is gone": {
 			files: map[string]string{config: "authentication: {x509: {clientCAFile: pki/ca.crt}}\n"},
 			says:  "/var/lib/kubelet/pki/ca.crt, which its configuration names, does not exist", hint: "put it back"},
-		"that CA is there": {files: map[string]string{"/var/lib/kubelet/pki/ca.crt": "x",
+		"it is empty": {
+			files: map[string]string{config: "authentication: {x509: {clientCAFile: pki/ca.crt}}\n",
+				"/var/lib/kubelet/pki/ca.crt": ""},
+			says: "/var/lib/kubelet/pki/ca.crt, which its configuration names, holds no certificate that can be read",
+			hint: "put it back"},
+		"that CA is there": {files: map[string]string{"/var/lib/kubelet/pki/ca.crt": ca,
 			config: "authentication: {x509: {clientCAFile: pki/ca.crt}}\n"}},
 		"swap was turned on": {files: map[string]string{config: "{}\n",
 			"/proc/swaps": swaps + "/swapfile file 1 0 -2\n"},
@@ -95,6 +102,61 @@ func TestAKubeletThatWouldNotTakeItsConfigurationIsFoundBeforeItIsStopped(t *tes
 				t.Errorf("got %v, hint %q", err, engine.Hint(err))
 			}
 		})
+	}
+}
+
+// A disk that was full leaves files with nothing in them. What has read them before runs on.
+func TestAFileThatAProgramCouldNotUseIsFoundBeforeItIsStopped(t *testing.T) {
+	cert, key := pemOf(t, kubeconfig(t, 9))
+	flags := func(names ...string) string {
+		text := ""
+		for _, name := range names {
+			text += "    - --" + name + "=/pki/" + name + "\n"
+		}
+		return text
+	}
+	const mounts = "    volumeMounts: [{mountPath: /pki, name: p}]\n  volumes: [{hostPath: {path: /pki}, name: p}]\n"
+	for _, c := range []struct{ program, flag, file, says string }{
+		{"kube-apiserver", "client-ca-file", "", "/pki/client-ca-file (it holds no certificate that can be read)"},
+		{"kube-apiserver", "client-ca-file", key, "/pki/client-ca-file (it holds no certificate that can be read)"},
+		{"kube-apiserver", "client-ca-file", cert + cert, ""},
+		{"kube-apiserver", "requestheader-client-ca-file", "-----BEGIN", "(it holds no certificate that can be read)"},
+		{"kube-apiserver", "service-account-key-file", "", "(it holds no key that can be read)"},
+		{"kube-apiserver", "service-account-key-file", cert, ""},
+		{"kube-apiserver", "service-account-signing-key-file", key, ""},
+		{"kube-apiserver", "encryption-provider-config", "\n", "/pki/encryption-provider-config (it is empty)"},
+		{"kube-apiserver", "audit-policy-file", "", "(it is empty)"},
+		{"kube-apiserver", "token-auth-file", "", ""}, // nobody has a token
+		{"kube-controller-manager", "kubeconfig", "", "/pki/kubeconfig (it is empty)"},
+		{"etcd", "trusted-ca-file", "", "/pki/trusted-ca-file (it holds no certificate that can be read)"},
+		{"etcd", "trusted-ca-file", cert, ""},
+	} {
+		manifest := "/etc/kubernetes/manifests/" + c.program + ".yaml"
+		f := seen(t, map[string]string{manifest: crashtest.PodManifest(c.program, flags(c.flag), mounts),
+			"/pki/" + c.flag: c.file}, nil)
+		err := f.CheckStarts(of(f, manifest))
+		if (err == nil) != (c.says == "") || err != nil && (!strings.Contains(err.Error(), c.says) ||
+			!strings.Contains(engine.Hint(err), "put back")) {
+			t.Errorf("%s %s %.12q: got %v, hint %q", c.program, c.flag, c.file, err, engine.Hint(err))
+		}
+	}
+}
+
+// An API server that calls kubelets and others with a certificate starts only with its own key.
+func TestACertificateWithAnothersKeyIsFoundBeforeTheAPIServerIsStopped(t *testing.T) {
+	cert, key := pemOf(t, kubeconfig(t, -9)) // it has expired, which does not matter here
+	_, other := pemOf(t, kubeconfig(t, 9))
+	const mounts = "    volumeMounts: [{mountPath: /pki, name: p}]\n  volumes: [{hostPath: {path: /pki}, name: p}]\n"
+	for _, pair := range [][2]string{{"kubelet-client-certificate", "kubelet-client-key"},
+		{"proxy-client-cert-file", "proxy-client-key-file"}} {
+		for with, says := range map[string]string{key: "", other: "is not the key for", "": "cannot read the key"} {
+			f := seen(t, map[string]string{"/pki/c": cert, "/pki/k": with, apiYAML: crashtest.PodManifest(
+				"kube-apiserver", "    - --"+pair[0]+"=/pki/c\n    - --"+pair[1]+"=/pki/k\n", mounts)}, nil)
+			if err := f.CheckStarts(of(f, apiYAML)); (err == nil) != (says == "") ||
+				err != nil && !strings.Contains(err.Error(), says) {
+				t.Errorf("%s, %q: %v", pair[0], says, err)
+			}
+		}
 	}
 }
 

@@ -97,6 +97,7 @@ func of(f *observe.Facts, name string) observe.ManifestFile {
 
 func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 	const pause = "registry.k8s.io/pause:3.10"
+	theirs, _ := pemOf(t, kubeconfig(t, 9))
 	oldFlags := strings.Replace(crashtest.EtcdManifest(""), "    - --data-dir",
 		"    - --experimental-x=1\n    - --data-dir", 1)
 	pki := "    volumeMounts:\n    - mountPath: /pki\n      name: pki\n  volumes:\n  - hostPath:\n      path: /pki\n" +
@@ -175,7 +176,7 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 		"they are there": {which: apiYAML, files: map[string]string{
 			apiYAML: crashtest.PodManifest("kube-apiserver", "    - --oidc-ca-file=/pki/oidc.crt\n"+
 				"    - --tls-sni-cert-key=/pki/a.crt,/pki/a.key:a.example\n", fmt.Sprintf(pki, "DirectoryOrCreate")),
-			"/pki/a.crt": "x", "/pki/a.key": "x", "/pki/oidc.crt": "x"}},
+			"/pki/a.crt": "x", "/pki/a.key": "x", "/pki/oidc.crt": theirs}},
 		"a volume that must be there": {which: apiYAML, files: map[string]string{
 			apiYAML: crashtest.PodManifest("kube-apiserver", "", fmt.Sprintf(pki, "Directory")),
 		}, says: "do not exist: /pki", hint: "put back"},

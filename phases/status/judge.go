@@ -125,7 +125,20 @@ func (s seen) judgeStarts() found {
 	for _, o := range observe.Unreported(s.facts.Obstacles, s.reported) {
 		w = append(w, o.Finding())
 	}
+	for _, o := range s.unpaired() {
+		w = append(w, o.Finding())
+	}
 	return append(w, s.facts.Unasked()...)
+}
+
+// unpaired are the certificates that look well by themselves, and whose key or CA does not fit.
+func (s seen) unpaired() (all []observe.Obstacle) {
+	for _, o := range s.facts.Certificates {
+		if !s.reported(o.Certificate) {
+			all = append(all, o)
+		}
+	}
+	return all
 }
 
 // reported says whether a file is reported as one of the certificates.

@@ -73,6 +73,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	}
 	f.Fingerprints, _ = n.Fingerprints(f) // without them ids tell whose backup one is
 	n.ObserveStarts(ctx, f)
+	n.ObserveCertificates(f)
 	s.certs, s.unread = certificates(n, f, s.trace != ""), unreadCAs(n, f)
 	f.API, f.Kubeconfigs = n.Administrators(f.Manifests)
 	s.lookAtAPIServer(ctx, n)
@@ -342,6 +343,8 @@ func (s seen) next(st Status) string {
 		return "put etcd's manifest into " + f.ManifestDir
 	case len(f.Obstacles) > 0 && f.Obstacles[0].Fix != "":
 		return f.Obstacles[0].Fix
+	case len(s.unpaired()) > 0:
+		return s.unpaired()[0].Fix
 	case f.KubeletError == nil && !f.KubeletActive:
 		return "start the kubelet"
 	case s.etcdDown() && ended != "":

@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"crypto/x509"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -64,8 +65,11 @@ func (n needs) fails(f Reader, flags map[string]string) (why, cure string) {
 			"%s, the directory of its configuration, does not exist", dir)
 	}
 	for _, flag := range kubeletFiles {
-		if file := cmp.Or(flags[flag], n.files[flag]); missing(f, file) {
+		file := cmp.Or(flags[flag], n.files[flag])
+		if missing(f, file) {
 			add("put it back", "%s, which its configuration names, does not exist", file)
+		} else if useless(f, flag, file) {
+			add("put it back", "%s, which its configuration names, holds no certificate that can be read", file)
 		}
 	}
 	configured := flags["config"] != "" || flags["config-dir"] != ""
@@ -79,6 +83,15 @@ func (n needs) fails(f Reader, flags map[string]string) (why, cure string) {
 			"swap is on, in %s, and it does not run with swap", swap)
 	}
 	return strings.Join(all, "; "), strings.Join(cures, "; ")
+}
+
+// useless says whether a file for a certificate or a CA holds none, as after a disk was full.
+func useless(f Reader, flag, file string) bool {
+	if flag == "tls-private-key-file" || !filepath.IsAbs(file) {
+		return false
+	}
+	data, err := f.ReadFile(file)
+	return err == nil && !x509.NewCertPool().AppendCertsFromPEM(data)
 }
 
 // missing says whether a file that is named does not exist; one that cannot be looked at does.
