@@ -140,6 +140,11 @@ func TestWhatCouldNotStartAgainIsNotStopped(t *testing.T) {
 			[]string{"no interface of this node has the address 192.0.2.7"}},
 		{"- --name=", "- --enable-v2=false\n    - --name=", []string{"does not know --enable-v2", etcd},
 			[]string{"--enable-v2"}},
+		// etcd serves, and was started with others.
+		{"- --name=", "- --quota_backend_bytes=8192\n    - --name=", []string{"does not know --quota_backend_bytes"},
+			[]string{"--quota_backend_bytes"}},
+		{"- --name=", "- --snapshot-count=10k\n    - --name=", []string{"--snapshot-count=10k"},
+			[]string{"etcd cannot read the value of --snapshot-count=10k"}},
 		{"- --name=", "- --quota-backend-bytes=8192\n    - --name=",
 			[]string{"etcd would refuse every write", "--quota-backend-bytes="}, nil},
 	} {

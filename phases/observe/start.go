@@ -79,7 +79,7 @@ func (n *Node) ObserveStarts(ctx context.Context, f *Facts) {
 	f.Obstacles = append(f.Obstacles, DeadAddresses(ctx, f.Manifests)...)
 	f.Obstacles = append(f.Obstacles, n.unmounted(f)...)
 	f.Obstacles = append(f.Obstacles, n.missingFiles(f)...)
-	f.Obstacles = append(f.Obstacles, unknownFlags(f)...)
+	f.Obstacles = append(f.Obstacles, wrongFlags(f)...)
 }
 
 // CheckStarts is the preflight of every workflow that stops pods: it refuses when one of them, or

@@ -3,6 +3,7 @@ package observe
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/flags"
@@ -23,18 +24,59 @@ func (p *EtcdPod) UnknownFlags(version string, serves bool) (wrong []string) {
 	return wrong
 }
 
-func unknownFlags(f *Facts) []Obstacle {
+// wrongFlags are those of etcd with which it would exit at once. An etcd that serves was started
+// with the flags of its manifest only if a kubelet has acted on that.
+func wrongFlags(f *Facts) (all []Obstacle) {
 	if f.Etcd == nil {
 		return nil
 	}
-	m, wrong := f.Etcd.File, f.Etcd.UnknownFlags(f.EtcdVersion(), f.Live != nil)
-	if len(wrong) == 0 {
-		return nil
+	m := f.Etcd.File
+	if wrong := f.Etcd.UnknownFlags(f.EtcdVersion(), f.Live != nil && f.KubeletActive); len(wrong) > 0 {
+		all = append(all, Obstacle{Manifests: []string{m.Path},
+			What: fmt.Sprintf("etcd %s does not know %s in %s, and exits at once",
+				f.EtcdVersion(), strings.Join(wrong, ", "), m.Path),
+			Fix: fmt.Sprintf("remove them from %s, or use this version's names for them", m.Path)})
 	}
-	return []Obstacle{{Manifests: []string{m.Path},
-		What: fmt.Sprintf("etcd %s does not know %s in %s, and exits at once",
-			f.EtcdVersion(), strings.Join(wrong, ", "), m.Path),
-		Fix: fmt.Sprintf("remove them from %s, or use this version's names for them", m.Path)}}
+	if wrong := f.Etcd.invalidFlags(); len(wrong) > 0 {
+		all = append(all, Obstacle{Manifests: []string{m.Path},
+			What: fmt.Sprintf("etcd cannot read the value of %s in %s, and exits at once", strings.Join(wrong, ", "),
+				m.Path),
+			Fix: fmt.Sprintf("correct it in %s: a plain number, without a unit, or true or false", m.Path)})
+	}
+	return all
+}
+
+// numbers are flags of etcd that have been whole numbers in each of its versions, and switches
+// those that are true or false.
+func numbers() []string {
+	return strings.Fields("election-timeout heartbeat-interval max-request-bytes max-snapshots max-txn-ops max-wals " +
+		"quota-backend-bytes snapshot-count")
+}
+
+func switches() []string {
+	return strings.Fields("auto-tls client-cert-auth enable-pprof force-new-cluster peer-auto-tls " +
+		"peer-client-cert-auth pre-vote strict-reconfig-check unsafe-no-fsync")
+}
+
+// invalidFlags are those whose value etcd cannot read, with it (package flag).
+func (p *EtcdPod) invalidFlags() (wrong []string) {
+	for _, flag := range p.File.Manifest.Flags(p.Container) {
+		value, known := p.File.Manifest.Expand(p.Container, flag.Value)
+		if !known {
+			continue
+		}
+		var err error
+		switch {
+		case slices.Contains(numbers(), flag.Name):
+			_, err = strconv.ParseInt(value, 0, 64)
+		case slices.Contains(switches(), flag.Name):
+			_, err = strconv.ParseBool(value)
+		}
+		if err != nil {
+			wrong = append(wrong, "--"+flag.Name+"="+value)
+		}
+	}
+	return wrong
 }
 
 // sincePatch is a flag that came with patch releases after those of the tables.

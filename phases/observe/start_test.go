@@ -173,6 +173,15 @@ func TestWhatCannotStartAgainIsFoundBeforeItIsStopped(t *testing.T) {
 		}, says: "do not exist: /pki/gone.crt", hint: "put back"},
 		"one that etcd does not have": {which: etcdYAML, files: map[string]string{
 			etcdYAML: strings.Replace(oldFlags, "experimental-x", "data_dir", 1)}, says: "does not know --data_dir"},
+		"a number with a unit": {which: etcdYAML, files: map[string]string{
+			etcdYAML: strings.Replace(oldFlags, "experimental-x=1", "quota-backend-bytes=8GiB", 1)},
+			says: "etcd cannot read the value of --quota-backend-bytes=8GiB in " + etcdYAML, hint: "a plain number"},
+		"a switch that is neither on nor off": {which: etcdYAML, files: map[string]string{
+			etcdYAML: strings.Replace(oldFlags, "experimental-x=1", "client-cert-auth=yes", 1)},
+			says: "the value of --client-cert-auth=yes"},
+		"values that etcd can read": {which: etcdYAML, files: map[string]string{
+			etcdYAML: strings.Replace(oldFlags, "experimental-x=1", "pre-vote=T\n    - --snapshot-count=0x10\n"+
+				"    - --unsafe-no-fsync", 1)}},
 		"they are there": {which: apiYAML, files: map[string]string{
 			apiYAML: crashtest.PodManifest("kube-apiserver", "    - --oidc-ca-file=/pki/oidc.crt\n"+
 				"    - --tls-sni-cert-key=/pki/a.crt,/pki/a.key:a.example\n", fmt.Sprintf(pki, "DirectoryOrCreate")),

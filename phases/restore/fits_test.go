@@ -97,7 +97,7 @@ func TestAnAPIServerThatNothingRemovesIsNamedAfterTheRestore(t *testing.T) {
 
 func TestANewDataDirectoryIsJudgedByWhereItsLinksLead(t *testing.T) {
 	root := t.TempDir()
-	for _, dir := range []string{"manifests", "data/etcd", "wal", "free", "links"} {
+	for _, dir := range []string{"manifests", "data/etcd", "wal", "free", "links", "var/lib/etcdpod/runs"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -108,6 +108,7 @@ func TestANewDataDirectoryIsJudgedByWhereItsLinksLead(t *testing.T) {
 	for to, want := range map[string]string{
 		"manifests": "the kubelet runs every file there", "data/etcd": "it is inside the current data directory",
 		"data": "the current data directory is inside it", "wal": "inside the directory of etcd's log", "free": "",
+		"var/lib/etcdpod": "etcdpod keeps its runs there", "var/lib/etcdpod/runs": "etcdpod keeps its runs there",
 	} {
 		link := filepath.Join(root, "links", path.Base(to))
 		if err := os.Symlink("../"+to, link); err != nil {

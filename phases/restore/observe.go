@@ -307,6 +307,7 @@ func dirOdd(n *observe.Node, f *Facts, dir string) (string, error) {
 		{f.ManifestDir, "the kubelet runs every file there"},
 		{f.Etcd.DataDir, "it is inside the current data directory"},
 		{f.Etcd.WALDir, "it is inside the directory of etcd's log"},
+		{journal.Home, "etcdpod keeps its runs there, and what they replaced"},
 	} {
 		if outer.dir != "" && node.Inside(n.FS, dir, outer.dir) {
 			return outer.why, nil
