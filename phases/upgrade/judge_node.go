@@ -230,6 +230,9 @@ func (j *judging) judgeImages() {
 			case i.Error != "":
 				j.on(s.Node, Doubts, "see that the container runtime answers", finding.EtcdImageMissing, i.Name, "%s",
 					i.Error)
+			case !i.Present && i.Never:
+				j.on(s.Node, Blocks, "pull it: `crictl pull "+i.Name+"`", finding.EtcdImageMissing, i.Name,
+					"the image %s is not here, and imagePullPolicy: Never keeps the kubelet from pulling it", i.Name)
 			case !i.Present:
 				j.on(s.Node, Notes, "pull it before anything else: `crictl pull "+i.Name+"`",
 					finding.EtcdImageMissing, i.Name,

@@ -244,6 +244,10 @@ func flagsAndKubernetes() []planted {
 			"kubeadm's pages"},
 		{"an image that is not there", "", "", func(l *looked) { l.seen[0].Images[1].Present = false }, Well, "",
 			finding.EtcdImageMissing, "`crictl pull e:3.6.16-0`"},
+		{"an image that must not be pulled", "", "", func(l *looked) {
+			l.seen[0].Images[1].Present, l.seen[0].Images[1].Never = false, true
+		}, NotWell, "cp1: the image e:3.6.16-0 is not here, and imagePullPolicy: Never", finding.EtcdImageMissing,
+			"`crictl pull e:3.6.16-0`"},
 		{"an image by its digest", "", "", func(l *looked) { l.seen[0].Images[1].Name = "" }, Unknown,
 			"the manifest names its image by a digest", finding.EtcdImageMissing, "by a tag"},
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"path"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/etcdpod/etcdpod/manifests"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
@@ -58,6 +60,7 @@ type Image struct {
 	Version string
 	Name    string // empty: the manifest names its own by a digest
 	Present bool
+	Never   bool   // the kubelet must not pull it
 	Error   string // why that is not known
 }
 
@@ -104,7 +107,7 @@ func Look(ctx context.Context, n *observe.Node, q Question) (Seen, error) {
 	}
 	n.ObserveStarts(ctx, f)
 	s.lookAtData(ctx, n, f)
-	s.lookAtImages(ctx, n, q.Versions)
+	s.lookAtImages(ctx, n, f.Etcd, q.Versions)
 	s.lookAtKubernetes(ctx, n, f)
 	s.judgeNode(n, f)
 	return s, ctx.Err()
@@ -205,13 +208,16 @@ func storedIn(db string) (*Stored, error) {
 }
 
 // lookAtImages asks the container runtime, and pulls nothing.
-func (s *Seen) lookAtImages(ctx context.Context, n *observe.Node, versions []string) {
+func (s *Seen) lookAtImages(ctx context.Context, n *observe.Node, pod *observe.EtcdPod, versions []string) {
+	never := slices.ContainsFunc(pod.File.Manifest.Images(), func(i manifests.ImageOf) bool {
+		return i.Image == pod.Image && i.Pull == "Never"
+	})
 	for _, text := range versions {
 		to, ok := parse(text)
 		if !ok {
 			continue
 		}
-		i := Image{Version: text, Name: imageFor(s.Image, to)}
+		i := Image{Version: text, Name: imageFor(s.Image, to), Never: never}
 		if i.Name != "" {
 			there, err := n.Runtime.Image(ctx, i.Name)
 			if i.Present = there.Present; err != nil {

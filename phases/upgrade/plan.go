@@ -36,9 +36,8 @@ func Ahead(ctx context.Context, n *together.Node, o Options) (Report, error) {
 // looked is all that was seen.
 type looked struct {
 	cluster
-	seen     []Seen
-	unseen   []unseenNode
-	kubeadms func(string) string // the tag that kubeadm of a minor uses; empty: not known
+	seen   []Seen
+	unseen []unseenNode
 }
 
 // unseenNode is one that could not be asked.
