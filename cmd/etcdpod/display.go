@@ -26,6 +26,7 @@ const (
 	commitText    = "commit point: from here the run can only go forward"
 	goingBackText = "GOING BACK: undoing everything that was done"
 	wentBackText  = "everything is as before"
+	putBackText   = "everything is put back, but it is not as before"
 )
 
 func (s *session) display(c *cli.Context) display {
@@ -172,11 +173,19 @@ func (d *plainDisplay) text(e engine.Event) string {
 		return "  undone: " + e.Operation
 	case engine.Ended:
 		if d.back {
-			return wentBackText
+			return wentBack(e)
 		}
 		return "done"
 	}
 	return ""
+}
+
+// wentBack says how a run ended that has gone back: what served before may not serve again.
+func wentBack(e engine.Event) string {
+	if e.Error != "" {
+		return putBackText
+	}
+	return wentBackText
 }
 
 func (d *plainDisplay) progressed(e engine.Event) string {

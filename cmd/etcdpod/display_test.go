@@ -266,6 +266,29 @@ func TestWaitingForAnAnswerIsNotTimeOfAPhase(t *testing.T) {
 	}
 }
 
+// After a run has gone back, something may not serve again: then nothing is as it was.
+func TestARunThatWentBackToSomethingThatDoesNotServeIsNotSaidToBeAsBefore(t *testing.T) {
+	for lacks, says := range map[string]string{"": wentBackText, "etcd does not serve": putBackText} {
+		tty := newTerminal(t, 80)
+		var plain strings.Builder
+		log, live := newPlain(&plain, false), newLive(tty.program, false, false)
+		for _, e := range aRun(true) {
+			if e.State == engine.Ended {
+				e.Error = lacks
+			}
+			log.event(e)
+			live.event(e)
+		}
+		live.close()
+		shown := strings.Join(screen(tty.all(t)), "\n")
+		for _, text := range []string{plain.String(), shown} {
+			if !strings.Contains(text, says) || lacks != "" && strings.Contains(text, wentBackText) {
+				t.Errorf("%q: it shows\n%s", lacks, text)
+			}
+		}
+	}
+}
+
 func TestColoursAreLeftOutWhenNotWanted(t *testing.T) {
 	tty := newTerminal(t, 80)
 	show := newLive(tty.program, false, false)

@@ -110,7 +110,7 @@ func (l *live) take(e engine.Event) []string {
 		return append(l.drop(), l.paint.yellow(l.line("↶ ", goingBack(e))))
 	case engine.Ended:
 		if l.now.back {
-			return append(l.drop(), l.paint.yellow("↶ "+wentBackText))
+			return append(l.drop(), l.paint.yellow("↶ "+wentBack(e)))
 		}
 		return l.leave(e)
 	}

@@ -205,6 +205,15 @@ func TestARestoreThatGoesBackIsSeenToServeAsBefore(t *testing.T) {
 	if strings.Contains(r.Stderr, "everything is as before") {
 		t.Errorf("it says %s", r.Stderr)
 	}
+	var last event
+	for line := range strings.Lines(r.Stdout) {
+		if strings.Contains(line, `"state":"ended"`) {
+			must(t, json.Unmarshal([]byte(line), &last))
+		}
+	}
+	if !strings.Contains(last.Error, image) {
+		t.Errorf("its last event is %+v", last)
+	}
 	if run := n.lastRun(); run.State != "rolled back" {
 		t.Errorf("the run is %+v", run)
 	}

@@ -87,3 +87,16 @@ func TestWhatIsNoRegularFileIsNoSnapshot(t *testing.T) {
 		n.untouchedBut(files, func() { n.want(4, []string{"restore", n.Path(file), "--yes"}) })
 	}
 }
+
+// What etcd writes to is no copy: a restore of it would be of two moments, and without what is in
+// the log alone.
+func TestTheDbOfAnEtcdThatRunsIsNotRestored(t *testing.T) {
+	n := start(t, sandbox.Options{NoAPIServer: true})
+	db := n.Path(sandbox.DataDir + "/member/snap/db")
+	const runs = "an etcd runs on that file, and writes to it: `etcdpod backup` takes a snapshot"
+	n.untouched(func() {
+		n.want(4, []string{"verify", db}, runs)
+		n.want(4, []string{"restore", db, "--yes"}, runs)
+		n.want(5, []string{"restore", db, "--yes", "--skip-hash-check"}, "an etcd is running on", "`etcdpod backup`")
+	})
+}

@@ -96,8 +96,12 @@ func WithoutSidecar(snapshot string) string {
 	return fmt.Sprintf("if you are sure that this is the right snapshot, move %s away", op.SidecarOf(snapshot))
 }
 
-// BareHint is what a person can do with a file that may be a member's db, which has no SHA-256.
-func BareHint(file string) string {
+// BareHint is what a person can do with a file that may be a member's db, which has no SHA-256;
+// real is its path on this machine.
+func BareHint(file, real string) string {
+	if snapfile.InUse(real) {
+		return "an etcd runs on that file, and writes to it: `etcdpod backup` takes a snapshot"
+	}
 	return fmt.Sprintf("if it is a copy of member/snap/db, restore it with `etcdpod restore --skip-hash-check %s`: "+
 		"its structure is still checked. If it was taken as a snapshot, it is truncated: copy it again", file)
 }

@@ -50,7 +50,7 @@ func (v Verdict) Next() string {
 	case v.Check == CheckSidecar:
 		return WithoutSidecar(v.Path)
 	case v.bare:
-		return BareHint(v.Path)
+		return BareHint(v.Path, v.Path)
 	}
 	return ""
 }

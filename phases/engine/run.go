@@ -284,15 +284,22 @@ func (r *Run) Settle() error {
 }
 
 // End records that the run is over, so that it is no longer open.
-func (r *Run) End() error {
+func (r *Run) End() error { return r.EndLacking(nil) }
+
+// EndLacking is End for a run that has gone back, and says what does not serve again; nil: nothing.
+func (r *Run) EndLacking(lacks error) error {
 	if r.State.Ended {
 		return nil
 	}
-	if err := r.journal.Append(journal.Record{Kind: journal.End}); err != nil {
+	e := r.Event(-1, Ended)
+	if lacks != nil {
+		e.Error = lacks.Error()
+	}
+	if err := r.journal.Append(journal.Record{Kind: journal.End, Error: e.Error}); err != nil {
 		return r.open(err)
 	}
 	r.State.Ended = true
-	r.Emit(r.Event(-1, Ended))
+	r.Emit(e)
 	return nil
 }
 
@@ -315,7 +322,7 @@ func (r *Run) back(ctx context.Context, cause error) error {
 		return err
 	}
 	lacks := r.Returned(ctx)
-	if err := r.End(); err != nil {
+	if err := r.EndLacking(lacks); err != nil {
 		return err
 	}
 	return WentBack(summarize(r.State), cause, lacks)

@@ -188,6 +188,7 @@ func (n *Node) tell(report RunReport, told int) {
 			emit(GoingBack)
 			continue
 		case journal.End:
+			e.Error = record.Error
 			emit(Ended)
 			continue
 		case journal.Begin, journal.Settle:

@@ -192,6 +192,11 @@ func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts)
 		n.Emit(engine.Event{Time: n.Clock.Now().UTC(), Node: f.Node, Phase: "verify-snapshot",
 			Operation: "verify the snapshot " + o.File, State: engine.Progressed, Done: done, Total: total})
 	}
+	if o.SkipHashCheck && snapfile.InUse(n.FS.Real(file)) {
+		return nil, engine.Refuse("`etcdpod backup` takes a snapshot of that etcd; or stop it, and restore its data "+
+			"directory with --from-data-dir, which also has what is in its log alone", "an etcd is running on %s, and "+
+			"writes to it", file)
+	}
 	sidecar, unread := backup.SidecarOf(n.FS, file)
 	r, err := snapfile.Check(ctx, n.FS.Real(file),
 		snapfile.Options{Raw: o.SkipHashCheck, Steps: backup.StepsIn(sidecar), Progress: progress})
@@ -224,7 +229,7 @@ func (o restorer) hintRaw(n *observe.Node, file string, err error) error {
 	if !errors.As(err, &bad) || !bad.Bare {
 		return err
 	}
-	return engine.WithHint(err, backup.BareHint(o.File))
+	return engine.WithHint(err, backup.BareHint(o.File, n.FS.Real(file)))
 }
 
 func snapshotFacts(r *snapfile.Report) *SnapshotFacts {

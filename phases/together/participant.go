@@ -325,7 +325,7 @@ func (p *Participant) close(ctx context.Context) (closed, error) {
 		return closed{}, p.Run.End()
 	}
 	lacks := p.Run.Returned(context.WithoutCancel(ctx))
-	return closedWith(lacks), p.Run.End()
+	return closedWith(lacks), p.Run.EndLacking(lacks)
 }
 
 // closed is the answer to close: what does not serve on a node that went back, and what to do.

@@ -56,7 +56,8 @@ type Record struct {
 	Notes []string        `json:"notes,omitempty"` // finish, undone: what the operation reported
 	// Those of the notes that are warnings, with their codes.
 	Findings []finding.Finding `json:"findings,omitempty"`
-	// Abort: why. Of a second start or undo of a step: why the one before did not succeed.
+	// Abort: why. Of a second start or undo of a step: why the one before did not succeed. End of a
+	// run that has gone back: what does not serve again.
 	Error string `json:"error,omitempty"`
 }
 

@@ -65,6 +65,16 @@ func OpenPlain(path string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
+// InUse says whether a process holds bbolt's lock on a file, and may write to it.
+func InUse(path string) bool {
+	f, _, err := OpenPlain(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+}
+
 // irregular is the verdict on what is no regular file.
 func irregular(path string, mode fs.FileMode) *Bad {
 	kind := "a device"
