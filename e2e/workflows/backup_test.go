@@ -221,7 +221,13 @@ func TestABackupKeptElsewhereCounts(t *testing.T) {
 		t.Errorf("status does not find it: %s", out)
 	}
 	n.want(6, []string{"status", "--dir", "/var/lib/etcdpod/backups"}, "cannot list the backups")
+	// One that was taken away on a stick does not make a healthy node one without backups.
+	must(t, os.MkdirAll(n.Path("/mnt/stick"), 0o700))
+	n.done("backup", n.Path("/mnt/stick/once.db"))
+	n.want(0, []string{"status"}, "/mnt/stick/once.db")
+	must(t, os.RemoveAll(n.Path("/mnt/stick")))
+	n.want(0, []string{"status"}, "/mnt/nas/etcd-")
 	must(t, os.RemoveAll(n.Path("/mnt/nas")))
-	n.want(6, []string{"status"}, "/mnt/nas")
+	n.want(6, []string{"status"}, "/mnt/stick")
 	n.want(2, []string{"status", "--max-backup-age", "often"}, "expected a duration like 26h or 7d, or none")
 }

@@ -399,6 +399,10 @@ func TestBackupsAreLookedForWhereTheyWereKept(t *testing.T) {
 	failed(list(safe+"/cron.db", safe+"/cron.db"), safe+"/cron.db is not a directory",
 		"give the directory that it is in: --dir "+safe)
 
+	// One was kept elsewhere for once: those before it are not forgotten.
+	record(`{"dir":"/mnt/stick","before":[{"dir":"` + safe + `"},{"dir":"/mnt/gone"},{"dir":"` + DefaultDir + `"}]}`)
+	failed(list("", "/mnt/stick or "+safe+" or "+DefaultDir, safe+"/cron.db", DefaultDir+"/by-hand.db"),
+		"there is no directory /mnt/stick, where the last good backup was kept", DefaultDir)
 	record("{")
 	failed(list("", DefaultDir, DefaultDir+"/by-hand.db"),
 		"cannot determine where the last backup was kept", "--dir DIR")

@@ -31,6 +31,7 @@ type Entry struct {
 // Listing is what was found, and where it was looked for.
 type Listing struct {
 	Dirs    []string // host paths
+	Gone    bool     // the directory of the last one does not exist
 	Entries []Entry  // newest first
 }
 
@@ -38,19 +39,17 @@ type Listing struct {
 func (l Listing) In() string { return strings.Join(l.Dirs, " or ") }
 
 // List lists the backups in a directory (host path). Without one it looks where the last good
-// backup of this node was kept, and in [DefaultDir]. A file is a backup if it ends in .db or has a
-// sidecar. Odd ones are listed with a note. It reads only names, lengths and sidecars. An error
+// backups of this node were kept, and in [DefaultDir]. A file is a backup if it ends in .db or has
+// a sidecar. Odd ones are listed with a note. It reads only names, lengths and sidecars. An error
 // comes with what could be listed in spite of it.
 func List(_ context.Context, n *observe.Node, dir string) (Listing, error) {
 	l := Listing{Dirs: []string{dir}, Entries: []Entry{}}
 	last, err := op.ReadLastBackup(n.FS, journal.Home)
-	switch {
-	case dir != "":
+	kept := append([]op.LastBackup{last}, last.Before...)
+	if dir != "" {
 		err = nil // it only tells who made what is there
-	case err == nil && last.Dir != "" && node.Resolved(n.FS, last.Dir) != node.Resolved(n.FS, DefaultDir):
-		l.Dirs = []string{last.Dir, DefaultDir}
-	default:
-		l.Dirs = []string{DefaultDir}
+	} else {
+		l.Dirs = keptIn(n.FS, kept)
 	}
 	if err != nil {
 		err = engine.WithHint(engine.RefuseKind(err),
@@ -58,8 +57,10 @@ func List(_ context.Context, n *observe.Node, dir string) (Listing, error) {
 	}
 	for _, in := range l.Dirs {
 		var owner *int
-		if last.Dir != "" && node.Resolved(n.FS, in) == node.Resolved(n.FS, last.Dir) {
-			owner = last.Owner
+		for _, one := range kept {
+			if owner == nil && one.Dir != "" && node.Resolved(n.FS, in) == node.Resolved(n.FS, one.Dir) {
+				owner = one.Owner
+			}
 		}
 		names, failed := n.FS.ReadDir(in)
 		for _, name := range backupNames(names) {
@@ -68,12 +69,31 @@ func List(_ context.Context, n *observe.Node, dir string) (Listing, error) {
 		// The default directory is made by the first backup that goes there.
 		if failed != nil && !(errors.Is(failed, fs.ErrNotExist) && in == DefaultDir && dir == "") {
 			err = cmp.Or(err, cannotList(n.FS, in, dir != "", failed))
+			l.Gone = dir == "" && errors.Is(failed, fs.ErrNotExist)
 		}
 	}
 	slices.SortStableFunc(l.Entries, func(a, b Entry) int {
 		return cmp.Or(b.TakenAt.Compare(a.TakenAt), strings.Compare(b.Path, a.Path))
 	})
 	return l, err
+}
+
+// keptIn are the directories to look in, each once: that of the last backup, those of earlier ones
+// that exist, and the default.
+func keptIn(fsys node.Reader, kept []op.LastBackup) (dirs []string) {
+	seen := map[string]bool{}
+	for i, one := range append(slices.Clone(kept), op.LastBackup{Dir: DefaultDir}) {
+		earlier := i > 0 && i < len(kept)
+		real := node.Resolved(fsys, one.Dir)
+		if one.Dir == "" || seen[real] || earlier && !node.IsDir(fsys, one.Dir) {
+			continue
+		}
+		if seen[real] = true; real == node.Resolved(fsys, DefaultDir) {
+			one.Dir = DefaultDir
+		}
+		dirs = append(dirs, one.Dir)
+	}
+	return dirs
 }
 
 // cannotList says why, and where else to look; asked: somebody gave this directory.

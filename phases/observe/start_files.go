@@ -2,6 +2,8 @@ package observe
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"path"
 	"slices"
@@ -109,7 +111,7 @@ func (n *Node) useless(needed neededFile) string {
 	switch {
 	case data == nil: // a directory, say: nothing can be said
 		return ""
-	case slices.Contains(authorities(), needed.flag) && len(pki.Judged(data, nil, n.Clock.Now())) == 0:
+	case slices.Contains(authorities(), needed.flag) && !x509.NewCertPool().AppendCertsFromPEM(data):
 		return needed.file + " (it holds no certificate that can be read)"
 	case slices.Contains(tokenKeys(), needed.flag) && len(pki.KeyIDs(data)) == 0:
 		return needed.file + " (it holds no key that can be read)"
@@ -129,14 +131,12 @@ func (n *Node) noPairs(m ManifestFile, program, container string) (all []string)
 		{"proxy-client-cert-file", "proxy-client-key-file"}} {
 		cert := HostFile(m, container, FlagOf(m, container, pair[0]))
 		key := HostFile(m, container, FlagOf(m, container, pair[1]))
-		leaf := pki.Leaf{CertFile: cert, Cert: n.content(cert), KeyFile: key, Key: n.content(key)}
-		if leaf.Cert == nil || leaf.Key == nil {
+		certPEM, keyPEM := n.content(cert), n.content(key)
+		if certPEM == nil || keyPEM == nil {
 			continue // what is missing is said elsewhere
 		}
-		for _, p := range leaf.Check(n.Clock.Now()) {
-			if p.Kind == pki.Unreadable || p.Kind == pki.WrongKey {
-				all = append(all, fmt.Sprintf("%s (%s)", cert, p.What))
-			}
+		if _, err := tls.X509KeyPair(certPEM, keyPEM); err != nil {
+			all = append(all, fmt.Sprintf("%s, with the key in %s (%v)", cert, key, err))
 		}
 	}
 	return all

@@ -149,7 +149,7 @@ func TestACertificateWithAnothersKeyIsFoundBeforeTheAPIServerIsStopped(t *testin
 	const mounts = "    volumeMounts: [{mountPath: /pki, name: p}]\n  volumes: [{hostPath: {path: /pki}, name: p}]\n"
 	for _, pair := range [][2]string{{"kubelet-client-certificate", "kubelet-client-key"},
 		{"proxy-client-cert-file", "proxy-client-key-file"}} {
-		for with, says := range map[string]string{key: "", other: "is not the key for", "": "cannot read the key"} {
+		for with, says := range map[string]string{key: "", other: "private key does not match", "": "(tls: "} {
 			f := seen(t, map[string]string{"/pki/c": cert, "/pki/k": with, apiYAML: crashtest.PodManifest(
 				"kube-apiserver", "    - --"+pair[0]+"=/pki/c\n    - --"+pair[1]+"=/pki/k\n", mounts)}, nil)
 			if err := f.CheckStarts(of(f, apiYAML)); (err == nil) != (says == "") ||

@@ -338,7 +338,7 @@ func (s seen) judgeBackups() found {
 		w = found{backup.FellBack(backup.Present(&s.facts), *s.behind)}
 	}
 	switch {
-	case s.backupErr != nil && s.maxAge > 0:
+	case s.backupErr != nil && s.maxAge > 0 && (!s.backupsGone || newest == nil || s.wantsBackup()):
 		w = append(w, finding.New(finding.BackupDirUnreadable, s.backupDir, "%v", s.backupErr))
 	case newest == nil && s.wantsBackup():
 		w = append(w, finding.New(finding.BackupMissing, s.backupDir, "%s", s.noBackup()))

@@ -30,18 +30,20 @@ type seen struct {
 	unread    []unreadCA
 	backups   []backup.Entry
 	backupErr error
-	backupDir string       // where they are looked for
-	behind    *backup.Held // what one of them holds that etcd does not
-	maxAge    time.Duration
-	open      engine.RunSummary
-	openErr   error
-	left      []string         // peer URLs of members that a restore left out
-	silent    []observe.Member // members of the same cluster elsewhere that do not answer
-	listeners []listener
-	kubeadms  string           // the dataDir that kubeadm knows; empty: etcd's, or not known
-	ended     map[string]ended // by the id of the container that is there now
-	unready   error            // why the API server does not serve, although it runs
-	denied    error            // it refuses all kubeconfigs of administrators
+	backupDir string // where they are looked for
+	// The directory of the last one does not exist.
+	backupsGone bool
+	behind      *backup.Held // what one of them holds that etcd does not
+	maxAge      time.Duration
+	open        engine.RunSummary
+	openErr     error
+	left        []string         // peer URLs of members that a restore left out
+	silent      []observe.Member // members of the same cluster elsewhere that do not answer
+	listeners   []listener
+	kubeadms    string           // the dataDir that kubeadm knows; empty: etcd's, or not known
+	ended       map[string]ended // by the id of the container that is there now
+	unready     error            // why the API server does not serve, although it runs
+	denied      error            // it refuses all kubeconfigs of administrators
 	// no kubeconfig of an administrator is there
 	unadministered found
 	agreement      *observe.Agreement
@@ -242,7 +244,7 @@ func (s seen) quotaBytes() int64 {
 func (s *seen) lookAtBackups(ctx context.Context, n *observe.Node, dir string) {
 	var l backup.Listing
 	l, s.backupErr = backup.List(ctx, n, dir)
-	s.backups, s.backupDir = l.Entries, l.In()
+	s.backups, s.backupDir, s.backupsGone = l.Entries, l.In(), l.Gone
 	if s.facts.Live != nil {
 		s.behind = backup.Behind(n, &s.facts, s.backups)
 	}

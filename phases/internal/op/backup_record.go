@@ -118,6 +118,22 @@ type LastBackup struct {
 	Dir string `json:"dir"` // empty when none is known
 	// Of what is made there: on NFS root is somebody else. Not known of an earlier version's.
 	Owner *int `json:"owner,omitempty"`
+	// Where earlier ones were kept, the newest first: one may have been kept elsewhere for once.
+	Before []LastBackup `json:"before,omitempty"`
+}
+
+// mostRemembered is how many directories are remembered beside the last.
+const mostRemembered = 3
+
+// then is the record once a backup was kept in a directory.
+func (l LastBackup) then(dir string, owner *int) LastBackup {
+	now := LastBackup{Dir: dir, Owner: owner}
+	for _, one := range append([]LastBackup{{Dir: l.Dir, Owner: l.Owner}}, l.Before...) {
+		if one.Dir != "" && one.Dir != dir && len(now.Before) < mostRemembered {
+			now.Before = append(now.Before, LastBackup{Dir: one.Dir, Owner: one.Owner})
+		}
+	}
+	return now
 }
 
 func lastBackupIn(records string) string { return path.Join(records, "last-backup.json") }
@@ -127,7 +143,11 @@ func (d *Draft) remember(t *Target) error {
 	if d.record == nil {
 		return nil
 	}
-	return writeJSON(t, lastBackupIn(d.record.in), LastBackup{Dir: d.record.Dir, Owner: &d.owner})
+	last, err := ReadLastBackup(t.Host.FS, d.record.in)
+	if err != nil {
+		last = LastBackup{} // it is written anew
+	}
+	return writeJSON(t, lastBackupIn(d.record.in), last.then(d.record.Dir, &d.owner))
 }
 
 // ReadLastBackup reads it; records is the directory of the records.
