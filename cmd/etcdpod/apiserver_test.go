@@ -29,7 +29,8 @@ func TestAPIServersOfSeveralNodesReadWell(t *testing.T) {
 			{Node: "cp2", Plan: engine.Plan{Workflow: "apiserver", Phases: []engine.PlannedPhase{
 				{Name: "set", Short: change.Short, Commit: true, Found: []string{"it already has these flags"}}}}},
 		},
-		Stakes: engine.Stakes{AwaySeconds: 15, InTurn: true, Back: []string{"`etcdpod apiserver set`"}},
+		Stakes: engine.Stakes{AwaySeconds: 15, AwayNodes: []string{"cp1", "cp3"}, InTurn: true,
+			Back: []string{"`etcdpod apiserver set`"}},
 	}
 	var b bytes.Buffer
 	writeAPIServers(&b, shown)

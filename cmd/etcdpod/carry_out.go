@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -52,9 +51,7 @@ func (s *session) carryOut(c *cli.Context, change change) error {
 			s.yesTo(c, warned(plan))
 			return s.confirm(c, show, func(w io.Writer) {
 				if c.Bool("verbose") {
-					var b strings.Builder
-					writePlan(&b, plan)
-					fmt.Fprint(w, folded(b.String(), columns(s.stderr)))
+					writePlan(w, plan)
 				} else {
 					writeLines(w, found(plan), s.width())
 				}

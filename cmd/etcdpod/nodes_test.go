@@ -32,11 +32,14 @@ func TestSeveralNodesReadWellAtEveryWidth(t *testing.T) {
 	for _, n := range midRun {
 		n.Status.Member, n.Status.Kubelet, n.Status.OpenRun = nil, "stopped", &open
 	}
+	removed := three() // the member of the last
+	removed[2] = status.NodeStatus{Node: "cp3", Status: &status.Status{Node: "cp3", Kubelet: "running"}}
 	noQuorum := three()
 	noQuorum[0].Status.Member.NoQuorum, noQuorum[0].Status.Problem = true, "etcd did not answer"
 	noQuorum[1], noQuorum[2] = status.NodeStatus{Node: "cp2"}, status.NodeStatus{Node: "cp3"}
 	for name, st := range map[string]status.NodesStatus{
-		"well": {Nodes: three(), Next: "nothing to do"},
+		"well":    {Nodes: three(), Next: "nothing to do"},
+		"removed": {Nodes: removed, Next: "run `kubeadm reset` on cp3"},
 		"run": {Nodes: midRun, Next: "run `etcdpod resume` to finish it on all nodes", Warnings: []string{
 			"run 20260801T020000Z-restore-ab12 (etcdpod restore cp1.db) is open: it stopped in exchange-data on " +
 				"cp1, cp2, cp3"}},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,18 +65,30 @@ func writeStakes(w io.Writer, st engine.Stakes, width int) {
 	}
 	labels("Lost:", st.Lost)
 	if st.AwaySeconds > 0 {
-		outage := fmt.Sprintf("the API server is down for about %s",
-			engine.Roughly(engine.Seconds(st.AwaySeconds)))
-		if st.InTurn {
-			outage = fmt.Sprintf("each API server is down for about %s, one at a time",
-				engine.Roughly(engine.Seconds(st.AwaySeconds)))
-		}
-		if st.Earlier != "" {
-			outage += ", as in run " + st.Earlier
-		}
-		labels("Outage:", []string{outage})
+		labels("Outage:", []string{outageText(st)})
 	}
 	labels("Way back:", st.Back)
+}
+
+func outageText(st engine.Stakes) string {
+	text := "the API server"
+	switch n := len(st.AwayNodes); {
+	case n > 1:
+		text = fmt.Sprintf("the API servers on %s and %s are", strings.Join(st.AwayNodes[:n-1], ", "),
+			st.AwayNodes[n-1])
+	case n == 1:
+		text += fmt.Sprintf(" on %s is", st.AwayNodes[0])
+	default:
+		text += " is"
+	}
+	text += " down for about " + engine.Roughly(engine.Seconds(st.AwaySeconds))
+	if st.InTurn {
+		text += " each, one at a time"
+	}
+	if st.Earlier != "" {
+		text += ", as in run " + st.Earlier
+	}
+	return text
 }
 
 // preview is --dry-run for a workflow.
@@ -135,9 +146,9 @@ func breakAt(to io.Writer) int {
 
 // ask shows what would be done, and goes on only after a yes.
 func (s *session) ask(ctx context.Context, plan func(io.Writer)) error {
-	var b bytes.Buffer
+	b := page{width: s.width()}
 	plan(&b)
-	fmt.Fprint(s.stderr, visibleLines(b.String()))
+	fmt.Fprint(s.stderr, folded(visibleLines(b.String()), columns(s.stderr)))
 	fmt.Fprintf(s.stderr, "\nContinue? (y or yes) ")
 	answer, err := s.answer(ctx)
 	if err != nil {

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/etcdpod/etcdpod/phases/defrag"
+	"github.com/etcdpod/etcdpod/phases/engine"
 )
 
 // terminal is a pseudo-terminal: what is written to person arrives as if typed, and the output of
@@ -131,6 +134,36 @@ func TestOnATerminalNothingIsDoneWithoutAYes(t *testing.T) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// Whatever is shown above a question is broken where the terminal ends, and between words.
+func TestWhatStandsAboveAQuestionFitsTheTerminal(t *testing.T) {
+	const note = "the new database needs room beside the old one, and those disks cannot be seen from here"
+	report := &defrag.Report{Notes: []string{note}, Members: []defrag.Member{{Name: "cp1", Role: "leader",
+		SizeBytes: 3 << 30, InUseBytes: 1 << 30, QuotaBytes: 8 << 30, State: "due"}}}
+	plan := engine.Plan{Phases: []engine.PlannedPhase{{Name: "preflight", Short: "check everything first",
+		Found: []string{note}, Operations: []string{"stop what runs, " + note}}}}
+	for _, columns := range []uint16{80, 40} {
+		tty := newTerminal(t, columns)
+		s := tty.session()
+		answered := make(chan error)
+		go func() {
+			answered <- s.ask(context.Background(), func(w io.Writer) {
+				writeDefrag(w, report)
+				writePlan(w, plan)
+			})
+		}()
+		tty.waitFor(t, "Continue? (y or yes) ")
+		if _, err := io.WriteString(tty.person, "no\n"); err != nil {
+			t.Fatal(err)
+		}
+		<-answered
+		for line := range strings.Lines(tty.all(t)) {
+			if n := len([]rune(strings.TrimRight(line, "\r\n"))); n > int(columns) {
+				t.Errorf("%d columns: %d letters: %q", columns, n, line)
+			}
+		}
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/etcdpod/etcdpod/phases/apiserver"
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/certs"
@@ -45,8 +47,8 @@ func documents() []document {
 		{"sidecar", "The file beside a snapshot", reflect.TypeOf(backup.SidecarOf).Out(0).Elem()},
 		of("backups", "What `backups` writes", []backup.Entry{}),
 		of("verify", "What `verify` writes", backup.Verdict{}),
-		of("run", "The last line of `restore`, `init`, `join`, their phases, `remove`, `certs renew`, "+
-			"`apiserver set`, `resume` and `rollback`", resultOf[engine.RunSummary]{}),
+		of("run", "The last line of `restore`, `init`, `join`, their phases, `remove`, `replace`, `readdress`, "+
+			"`certs renew`, `apiserver set`, `resume` and `rollback`", resultOf[engine.RunSummary]{}),
 		of("runs", "What `runs` writes", []engine.RunSummary{}),
 		of("runs-show", "What `runs show` writes", engine.RunReport{}),
 		of("runs-show-follow", "The last line of `runs show --follow`", resultOf[engine.RunReport]{}),
@@ -61,12 +63,41 @@ func documents() []document {
 		of("upgrade-plan", "What `upgrade plan` writes", upgrade.Report{}),
 		of("prune", "What `prune` writes", prune.Plan{}),
 		of("plan", "What --dry-run writes, for a run on one node", engine.Plan{}),
-		of("plan-nodes", "What --dry-run writes, for a run on several nodes, and always for `remove`",
+		of("plan-nodes", "What --dry-run writes, for a run on several nodes, and always for `remove` and `replace`",
 			engine.TogetherPlan{}),
 		of("version", "What `version` writes", build{}),
 		of("event", "A line before the last of a command that carries out a run", engine.Event{}),
 		of("error", "The last line on standard error of a command that failed", failure{}),
 	}
+}
+
+// notInJSON write something of their own.
+var notInJSON = []string{"help", "completion", "man"}
+
+func TestDocsSayOfEachCommandWhatItWritesInJSON(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "json.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "## Which command writes what")
+	table, _, _ = strings.Cut(table, "\n## ")
+	var each func(before string, all []*cli.Command)
+	each = func(before string, all []*cli.Command) {
+		for _, c := range all {
+			name := before + c.Name
+			each(name+" ", c.Subcommands)
+			if c.Action == nil || c.Hidden || slices.Contains(notInJSON, name) {
+				continue
+			}
+			if of, _, isOne := strings.Cut(name, " phase "); isOne { // all phases write the same
+				name = of + " phase"
+			}
+			if !strings.Contains(table, "`"+name+"`") && !strings.Contains(table, "`"+name+" --") {
+				t.Errorf("docs/json.md does not say what `%s` writes", name)
+			}
+		}
+	}
+	each("", (&session{}).commands())
 }
 
 // TestDocsHaveASchemaOfEachOutput compares docs/schema with the types of the program. With -update

@@ -204,7 +204,7 @@ func roleOf(m *status.MemberStatus) string {
 	case m.Learner:
 		return "learner"
 	}
-	return "follower"
+	return "voter"
 }
 
 func databaseText(m *status.MemberStatus) string {

@@ -64,10 +64,12 @@ func writeNodes(w io.Writer, st status.NodesStatus, width int) {
 }
 
 func nodesHeadline(st status.NodesStatus) string {
-	serve, state := 0, ""
+	serve, of, state := 0, len(st.Nodes), ""
 	for _, n := range st.Nodes {
 		switch {
 		case n.Status == nil:
+		case runsNone(n.Status):
+			of--
 		case n.Status.OpenRun != nil:
 			state = runHeadline(n.Status.OpenRun)
 		case state == "" && n.Status.Member != nil && n.Status.Member.NoQuorum:
@@ -76,8 +78,12 @@ func nodesHeadline(st status.NodesStatus) string {
 			serve++
 		}
 	}
-	if state == "" {
-		state = fmt.Sprintf("%d of %s", serve, count(len(st.Nodes), "node serves", "nodes serve"))
+	switch {
+	case state != "":
+	case of == 0:
+		state = "no node runs etcd"
+	default:
+		state = fmt.Sprintf("%d of %s", serve, count(of, "node serves", "nodes serve"))
 	}
 	return state + "; " + attention(len(st.Warnings))
 }
@@ -113,6 +119,11 @@ func certificatesText(st *status.Status) string {
 
 const serves = "serves"
 
+// runsNone says whether a node has no etcd, as after its member was removed.
+func runsNone(st *status.Status) bool {
+	return st.Member == nil && st.Problem == "" && st.OpenRun == nil
+}
+
 func stateText(st *status.Status) string {
 	var words []string
 	if r := st.OpenRun; r != nil {
@@ -132,6 +143,8 @@ func stateText(st *status.Status) string {
 		words = append(words, "does not serve")
 	case st.Problem != "":
 		words = append(words, "etcd does not answer")
+	case runsNone(st):
+		words = append(words, "runs no etcd")
 	}
 	if len(words) == 0 {
 		return serves

@@ -92,8 +92,8 @@ func read(args []string) (command string, asked bool) {
 				return "runs show", asked
 			}
 			return word, asked
-		case "status", "backup", "backups", "verify", "restore", "init", "join", "readdress", "remove", "resume",
-			"rollback", "prune", "version", "defrag":
+		case "status", "backup", "backups", "verify", "restore", "init", "join", "readdress", "remove", "replace",
+			"resume", "rollback", "prune", "version", "defrag":
 			return word, asked
 		}
 	}
@@ -132,8 +132,8 @@ func resultOf(command string, args []string) (name string, streams bool) {
 		return "plan", false
 	case command == "backup", command == "certs generate-csr":
 		return strings.ReplaceAll(command, " ", "-"), true
-	case slices.Contains([]string{"restore", "init", "join", "readdress", "remove", "resume", "rollback", "certs renew",
-		"apiserver set"}, command):
+	case slices.Contains([]string{"restore", "init", "join", "readdress", "remove", "replace", "resume", "rollback",
+		"certs renew", "apiserver set"}, command):
 		return "run", true
 	}
 	return "", false

@@ -121,7 +121,7 @@ func TestAnAPIServerThatUsesAllMembersOutlivesItsEtcd(t *testing.T) {
 			t.Errorf("got %+v", s)
 		}
 	}
-	if roles["leader"] != 1 || roles["follower"] != 2 || len(r.Differences) != 1 ||
+	if roles["leader"] != 1 || roles["voter"] != 2 || len(r.Differences) != 1 ||
 		r.Compared != "kubeadm's ClusterConfiguration" || len(r.Warnings) > 0 {
 		t.Errorf("got %+v", r)
 	}

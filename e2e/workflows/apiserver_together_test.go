@@ -37,7 +37,7 @@ func TestTheAPIServersOfAllNodesGoOverToAllMembers(t *testing.T) {
 	n.annotate()
 	before := n.manifests()
 	c.typed("cp1", setAll+" --dry-run", 0, "--etcd-servers="+c.all(), "one node at a time",
-		"each API server is down for about", "on cp3:",
+		"the API servers on cp1, cp2 and cp3 are down for about", "each, one at a time", "on cp3:",
 		"`etcdpod apiserver set --etcd-servers "+c.nodes[2].ClientURL(), "Nothing was changed")
 	c.typed("cp1", setAll, 2, "--yes")
 	c.wantServers("")

@@ -160,6 +160,7 @@ func TestAMemberThatIsAloneFollowsItsAddress(t *testing.T) {
 	n.put("/before", "it moves")
 	keys := len(n.keys())
 	n.want(0, []string{"readdress", "--dry-run", "--address", "127.0.0.81"}, "takes no writes")
+	n.want(0, []string{"readdress", "--dry-run", "--address", "127.0.0.81", "-o", "json"}, `"workflow":"readdress"`)
 	n.want(0, []string{"readdress", "--yes", "--address", "127.0.0.81"}, "serves at its new address")
 	if now := len(n.keys()); now < keys {
 		t.Errorf("there were %d keys, and are %d", keys, now)
@@ -171,7 +172,7 @@ func TestAMemberThatIsAloneFollowsItsAddress(t *testing.T) {
 	// Its peer URL is one at which every host reaches itself, as in clusters of old kubeadms.
 	local := strings.Replace(n.PeerURL(), n.Address, "localhost", 1)
 	n.want(0, []string{"members", "set-peer-url", "--yes", "cp1", local})
-	n.want(0, []string{"readdress", "--yes"}, "serves at its new address")
+	n.want(0, []string{"readdress", "--yes", "-o", "json"}, `"workflow":"readdress"`, `"state":"completed"`)
 	n.want(0, []string{"members"}, n.PeerURL())
 }
 

@@ -75,7 +75,8 @@ func TestAFailedMemberIsReplacedOnTheSameMachineWithANewDisk(t *testing.T) {
 	must(t, third.Crash())
 	must(t, c.nodes[0].WaitEtcd(c.ctx))
 	must(t, third.Reinstall(c.ctx))
-	c.typed("cp1", replacing(third)+" --yes", 0, "Replaced cp3: cp3 is a member, by run")
+	c.typed("cp1", replacing(third)+" --dry-run -o json", 0, `{"nodes":`)
+	c.typed("cp1", replacing(third)+" --yes -o json", 0, `"workflow":"replace"`, `"state":"completed"`)
 	for _, n := range c.nodes {
 		must(t, n.WaitEtcd(c.ctx))
 		n.wantNames("cp1", "cp2", "cp3")

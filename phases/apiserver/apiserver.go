@@ -105,8 +105,8 @@ func (o Options) found(f *Facts) []string {
 	}
 	var found []string
 	for _, s := range a.Answers {
-		found = append(found, fmt.Sprintf("%s is %s, the %s, etcd %s, in cluster %x",
-			s.URL, s.Name, s.role(), s.Version, s.ClusterID))
+		found = append(found, fmt.Sprintf("%s is %s, %s, etcd %s, in cluster %x",
+			s.URL, s.Name, s.roleOfOne(), s.Version, s.ClusterID))
 	}
 	return found
 }

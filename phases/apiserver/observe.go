@@ -36,7 +36,15 @@ func (a Answer) role() string {
 	case a.Leads:
 		return "leader"
 	}
-	return "follower"
+	return "voter"
+}
+
+// roleOfOne is the role with its article: there is one leader.
+func (a Answer) roleOfOne() string {
+	if a.Leads && !a.Learner {
+		return "the leader"
+	}
+	return "a " + a.role()
 }
 
 // observe gathers the facts of `apiserver set`. It really dials every endpoint, with the files that

@@ -33,7 +33,7 @@ type EndpointReport struct {
 	Error     string `json:"error,omitempty"`    // why it does not
 	Name      string `json:"name,omitempty"`     // of the member
 	MemberID  string `json:"memberID,omitempty"` // hex
-	Role      string `json:"role,omitempty" values:"leader,follower,learner"`
+	Role      string `json:"role,omitempty" values:"leader,voter,learner"`
 	Version   string `json:"version,omitempty"`   // of etcd
 	ClusterID string `json:"clusterID,omitempty"` // hex
 }

@@ -260,9 +260,6 @@ func stakesOfAll(plans []engine.NodePlan, nodes []journal.Peer) (all engine.Stak
 		if len(s.Back) > 0 {
 			changed = append(changed, nodes[i])
 		}
-		if s.AwaySeconds > all.AwaySeconds {
-			all.AwaySeconds, all.Earlier = s.AwaySeconds, s.Earlier
-		}
 		for _, lost := range s.Lost {
 			if !slices.Contains(all.Lost, lost) {
 				all.Lost = append(all.Lost, lost)
@@ -274,7 +271,8 @@ func stakesOfAll(plans []engine.NodePlan, nodes []journal.Peer) (all engine.Stak
 			}
 		}
 	}
-	all.InTurn = all.AwaySeconds > 0 && len(plans) > 1
+	all.AwayOn(plans)
+	all.InTurn = len(all.AwayNodes) > 1
 	switch len(backs) {
 	case 0:
 	case 1:

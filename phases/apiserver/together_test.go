@@ -302,7 +302,7 @@ func TestTheWayBackOfNodesThatDifferIsSaidOfEach(t *testing.T) {
 	got := stakesOfAll([]engine.NodePlan{plan("cp1", "`set a`", 15), plan("cp2", "`set b`", 30)},
 		[]journal.Peer{{Name: "cp1"}, {Name: "cp2"}})
 	if !slices.Equal(got.Back, []string{"on cp1: `set a`", "on cp2: `set b`"}) || len(got.Lost) != 1 || !got.InTurn ||
-		got.AwaySeconds != 30 || got.Earlier != "run-cp2" {
+		got.AwaySeconds != 30 || got.Earlier != "run-cp2" || !slices.Equal(got.AwayNodes, []string{"cp1", "cp2"}) {
 		t.Errorf("got %+v", got)
 	}
 }

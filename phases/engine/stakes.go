@@ -18,6 +18,8 @@ type Stakes struct {
 	// The run that the estimate is from; empty: none was here yet.
 	Earlier string   `json:"earlier,omitempty"`
 	Back    []string `json:"back,omitempty"` // how to come back when the run is over
+	// The nodes whose API server will be away, in a run on several nodes.
+	AwayNodes []string `json:"awayNodes,omitempty"`
 	// Set if the API servers of several nodes are away one at a time, each for so long.
 	InTurn bool `json:"inTurn,omitempty"`
 
@@ -55,6 +57,20 @@ func (n *Node) Weigh(p *Plan) {
 		break
 	}
 	p.Stakes.AwaySeconds = (estimate + time.Duration(p.Stakes.SizeBytes/(1<<20))*(awayGigabyte/1024)).Seconds()
+}
+
+// AwayOn fills in which API servers will be away, and for how long: the longest of what each node
+// has estimated for itself.
+func (s *Stakes) AwayOn(nodes []NodePlan) {
+	for _, n := range nodes {
+		if n.Stakes.AwaySeconds == 0 {
+			continue
+		}
+		s.AwayNodes = append(s.AwayNodes, n.Node)
+		if n.Stakes.AwaySeconds > s.AwaySeconds {
+			s.AwaySeconds, s.Earlier, s.SizeBytes = n.Stakes.AwaySeconds, n.Stakes.Earlier, n.Stakes.SizeBytes
+		}
+	}
 }
 
 // interrupts says whether operations take the API server away for a time that has an end.

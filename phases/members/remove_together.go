@@ -204,9 +204,8 @@ func (l removeLooker) planAll(
 	}
 	plan.Notes, plan.Findings = finding.Texts(notes), notes
 	plan.Nodes, err = together.PlanAll(ctx, t, askRemovePlan, remover{o, removal})
-	for _, own := range plan.Nodes {
-		plan.Stakes.AwaySeconds = max(plan.Stakes.AwaySeconds, own.Stakes.AwaySeconds)
-	}
+	plan.Stakes.AwayOn(plan.Nodes)
+	plan.Stakes.InTurn = len(plan.Stakes.AwayNodes) > 1
 	plan.Stakes.Lost = []string{fmt.Sprintf("member %s (%s) leaves the cluster for good: its node can come back only "+
 		"as a new member", removal.Gone.ID, removal.Name)}
 	return t, plan, err

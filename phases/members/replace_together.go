@@ -235,9 +235,8 @@ func (l replaceLooker) planAs(
 	}
 	plan.Notes, plan.Findings = finding.Texts(notes), notes
 	plan.Nodes, err = together.PlanAll(ctx, t, askReplacePlan, to)
-	for _, own := range plan.Nodes {
-		plan.Stakes.AwaySeconds = max(plan.Stakes.AwaySeconds, own.Stakes.AwaySeconds)
-	}
+	plan.Stakes.AwayOn(plan.Nodes)
+	plan.Stakes.InTurn = len(plan.Stakes.AwayNodes) > 1
 	plan.Stakes.Lost = []string{fmt.Sprintf("member %s (%s) leaves the cluster for good: if the new one does not "+
 		"come in, the cluster stays one member short until another one joins", to.Gone.ID, to.Name)}
 	if to.Alive {

@@ -172,10 +172,8 @@ func (l looker) stakes(
 		if back == nil || p.Node == here && p.Stakes.Back != nil {
 			back = p.Stakes.Back
 		}
-		if p.Stakes.AwaySeconds > all.AwaySeconds {
-			all = p.Stakes
-		}
 	}
+	all.AwayOn(nodes)
 	w := notCounted()
 	if own.Serves && l.written != nil {
 		w = l.written(ctx, n.Look, s)

@@ -148,6 +148,8 @@ func (s *NodesStatus) next() string {
 	switch {
 	case unasked != "":
 		return unasked
+	case slices.ContainsFunc(s.Findings, func(f finding.Finding) bool { return f.Code == finding.ClustersDiffer }):
+		return "find out which cluster each node belongs to: `etcdpod members` there lists its members"
 	case first == lookIntoWarnings || first == "" && len(s.Warnings) > 0:
 		return lookIntoWarnings
 	case first != "":

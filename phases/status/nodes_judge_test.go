@@ -30,6 +30,9 @@ func TestWhatIsWrongOnSeveralNodesIsSaidOnce(t *testing.T) {
 	stale, stale2 := well("cp1"), well("cp2")
 	stale.Status.Findings, stale.Status.Next = one(finding.BackupMissing, "", "no backup"), "run `etcdpod backup`"
 	stale2.Status.Findings, stale2.Status.Next = one(finding.BackupMissing, "", "no backup"), "run `etcdpod backup`"
+	ofOne, ofAnother := well("cp1"), well("cp2")
+	ofOne.Status.Member, ofAnother.Status.Member = &MemberStatus{ClusterID: "a"}, &MemberStatus{ClusterID: "b"}
+	ofOne.Status.Findings, ofOne.Status.Next = stale.Status.Findings, stale.Status.Next
 	gone := NodeStatus{Node: "cp3", Error: "cp3 cannot be reached: no route", Hint: "start cp3"}
 	silent := well("cp1")
 	silent.Status.Findings = one(finding.MemberSilent, "cp3", "member cp3 does not answer at https://cp3:2380")
@@ -63,6 +66,8 @@ func TestWhatIsWrongOnSeveralNodesIsSaidOnce(t *testing.T) {
 			[]string{"cp3 cannot", "cp1: member cp3 does not answer"},
 			"start cp3; if it is gone for good, run `etcdpod remove cp3`, then join another node: " +
 				"/usr/share/doc/etcdpod/docs/runbooks/one-node-lost.md"},
+		"of two clusters": {[]NodeStatus{ofOne, ofAnother}, []string{"cp1: no backup", "2 different clusters"},
+			"which cluster each node belongs to"},
 		"the same on two": {[]NodeStatus{stale, stale2, well("cp3")}, []string{"cp1, cp2: no backup"},
 			"on cp1, cp2: run `etcdpod backup`"},
 	} {
