@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -24,7 +25,11 @@ type quietDisplay struct{ to io.Writer }
 
 func (d quietDisplay) event(e engine.Event) {
 	if e.State == engine.Noted && e.Code != "" {
-		warn(d.to, engine.Finding{Severity: e.Severity, Node: e.Node, Text: e.Message})
+		f := engine.Finding{Severity: e.Severity, Node: e.Node, Text: e.Message}
+		if e.Together {
+			f = ofSeveral(f)
+		}
+		warn(d.to, f)
 	}
 }
 
@@ -38,6 +43,14 @@ func warn(to io.Writer, f engine.Finding) {
 	if f.Severity != "info" {
 		fmt.Fprintf(to, "etcdpod: %s: %s\n", f.Severity, visible(f.Text))
 	}
+}
+
+// ofSeveral has a finding say which of several nodes it is on.
+func ofSeveral(f engine.Finding) engine.Finding {
+	if f.Node != "" && !strings.HasPrefix(f.Text, f.Node) {
+		f.Text = f.Node + ": " + f.Text
+	}
+	return f
 }
 
 // quietly returns the lines of a result that a script uses.
@@ -55,6 +68,15 @@ func quietly(result any) []string {
 		return r.Requests
 	case *apiserver.Report:
 		return each(r.Servers, func(e apiserver.EndpointReport) string { return e.URL })
+	case *apiserver.NodesReport:
+		var all []string
+		for _, n := range r.Nodes {
+			if n.Report != nil {
+				all = append(all, quietly(n.Report)...)
+			}
+		}
+		slices.Sort(all)
+		return slices.Compact(all)
 	case *members.Listing:
 		return each(r.Members, func(e members.Entry) string { return e.ID })
 	case build:
@@ -71,11 +93,24 @@ func wrongIn(result any) []engine.Finding {
 	case *status.Status:
 		return r.Findings
 	case *status.NodesStatus:
-		return r.Findings
+		return each(r.Findings, ofSeveral)
 	case *certs.Report:
 		return r.Findings
 	case *apiserver.Report:
 		return r.Findings
+	case *apiserver.NodesReport:
+		var all []engine.Finding
+		for _, n := range r.Nodes {
+			if n.Report == nil {
+				all = append(all, engine.Finding{Severity: "critical", Node: n.Node, Text: n.Error})
+				continue
+			}
+			for _, f := range n.Report.Findings {
+				f.Node = n.Node
+				all = append(all, f)
+			}
+		}
+		return each(all, ofSeveral)
 	case *members.Listing:
 		return r.Findings
 	case *backup.Verdict:
@@ -84,12 +119,11 @@ func wrongIn(result any) []engine.Finding {
 	return nil
 }
 
-func each[T any](all []T, text func(T) string) []string {
-	var lines []string
+func each[T, U any](all []T, of func(T) U) (made []U) {
 	for _, one := range all {
-		lines = append(lines, text(one))
+		made = append(made, of(one))
 	}
-	return lines
+	return made
 }
 
 // resultQuietly writes a result for --quiet.

@@ -9,7 +9,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/etcdpod/etcdpod/phases/apiserver"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/status"
 )
 
 // Who says yes beforehand sees no plan: what planning found is shown with the run, once, however
@@ -47,5 +49,36 @@ func TestWhoSaysYesBeforehandIsToldWhatPlanningFound(t *testing.T) {
 				t.Errorf("with --yes=%v: %q", yes, got)
 			}
 		}
+	}
+}
+
+// Who is told only what is wrong is told where, if that may be on any of several nodes.
+func TestQuietlyEachNodeIsNamed(t *testing.T) {
+	no := engine.Finding{Severity: "warning", Node: "cp2", Text: "there is no backup"}
+	gone := engine.Finding{Severity: "critical", Node: "cp3", Text: "cp3 cannot be reached"}
+	for _, result := range []any{
+		&status.NodesStatus{Findings: []engine.Finding{no, gone}},
+		&apiserver.NodesReport{Nodes: []apiserver.NodeReport{{Node: "cp1", Report: &apiserver.Report{
+			Servers: []apiserver.EndpointReport{{URL: "https://a"}}}},
+			{Node: "cp2", Report: &apiserver.Report{Servers: []apiserver.EndpointReport{{URL: "https://a"}},
+				Findings: []engine.Finding{{Severity: "warning", Text: "there is no backup"}}}},
+			{Node: "cp3", Error: "cp3 cannot be reached"}}},
+	} {
+		var out, wrong bytes.Buffer
+		s := &session{stdout: &out, stderr: &wrong}
+		if err := s.resultQuietly(result); err != nil {
+			t.Fatal(err)
+		}
+		const want = "etcdpod: warning: cp2: there is no backup\netcdpod: critical: cp3 cannot be reached\n"
+		if _, ofServers := result.(*apiserver.NodesReport); wrong.String() != want ||
+			(out.String() == "https://a\n") != ofServers {
+			t.Errorf("%T is written as %q, and %q", result, out.String(), wrong.String())
+		}
+	}
+	var event bytes.Buffer
+	quietDisplay{&event}.event(engine.Event{Node: "cp2", State: engine.Noted, Severity: "warning", Code: "x",
+		Message: "there is no backup", Together: true})
+	if event.String() != "etcdpod: warning: cp2: there is no backup\n" {
+		t.Errorf("an event is written as %q", event.String())
 	}
 }
