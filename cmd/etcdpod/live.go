@@ -174,6 +174,16 @@ func columns(to any) int {
 	return 0
 }
 
+// rows is how high a terminal is; 0 for what is no terminal.
+func rows(to any) int {
+	if f, ok := to.(*os.File); ok {
+		if _, h, err := term.GetSize(int(f.Fd())); err == nil {
+			return h
+		}
+	}
+	return 0
+}
+
 func (l *live) show() {
 	if l.screen != nil {
 		return

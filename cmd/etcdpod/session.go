@@ -29,6 +29,7 @@ type session struct {
 	args           []string // as typed, without the program's name
 	uid            int      // effective
 	line           line     // what args mean
+	lines          int      // how many a result may have; 0: any number
 	apart          []string // see phases.Config
 
 	lock  sync.Mutex   // guards what follows: interrupts look at it
@@ -160,7 +161,7 @@ func (s *session) result(c *cli.Context, value any, text func(io.Writer)) error 
 	} else {
 		visibleIn(value)
 		text(&b)
-		b.Buffer = *bytes.NewBufferString(folded(visibleLines(b.String()), b.width))
+		b.Buffer = *bytes.NewBufferString(within(folded(visibleLines(b.String()), b.width), s.lines))
 	}
 	if _, err := s.stdout.Write(b.Bytes()); err != nil {
 		return fmt.Errorf("cannot write the result: %w", err)
