@@ -145,8 +145,8 @@ func argumentOf(c *cli.Command) string {
 	return "argument"
 }
 
-// known looks at the node's journals and backups: what cannot be read completes nothing, and
-// neither etcd nor another node is asked.
+// known looks at the node's journals and backups, and asks its etcd for the members: what cannot be
+// read or asked at once completes nothing, and no other node is asked.
 func (s *session) known(c *cli.Context) known {
 	return func(command, what string) []string {
 		switch command + " " + what {
@@ -165,15 +165,20 @@ func (s *session) known(c *cli.Context) known {
 		case "restore argument", "verify argument":
 			return s.snapshots(c)
 		}
-		if what == memberArgument || command+" "+what == "defrag --nodes" {
+		var names []string // kubeadm calls a member as its node
+		if slices.Contains([]string{memberArgument, "--nodes", "--lost"}, what) {
 			if n := s.quietly(c); n != nil {
-				return members.Names(c.Context, n.Look)
+				names = members.Names(c.Context, n.Look)
 			}
 		}
-		if what == "--nodes" || what == "--lost" {
-			return s.fromRuns(c, func(r engine.RunSummary) []string { return r.Nodes })
+		if what == "--nodes" && command != "defrag" || what == "--lost" {
+			for _, name := range s.fromRuns(c, func(r engine.RunSummary) []string { return r.Nodes }) {
+				if !slices.Contains(names, name) {
+					names = append(names, name)
+				}
+			}
 		}
-		return nil
+		return names
 	}
 }
 

@@ -110,19 +110,39 @@ func ids(members []etcd.Member) (all []uint64) {
 	return all
 }
 
-// Names are the names of members that this node's manifest of etcd has: nobody is asked.
-func Names(ctx context.Context, n *observe.Node) []string {
+// askNames is for who waits at a prompt.
+const askNames = time.Second
+
+// Names are the names of the members as far as this node knows them: its etcd is asked, and if that
+// does not answer at once, its manifest. That of a first member names nobody else.
+func Names(ctx context.Context, n *observe.Node) (names []string) {
 	files, err := n.Manifests(ctx, n.Config.StaticPodPath)
 	if err != nil {
 		return nil
 	}
-	pod, err := n.EtcdPod(files)
-	if err != nil || pod == nil {
-		return nil
+	r := &roster{node: n, files: files, own: -1}
+	if r.pod, err = n.EtcdPod(files); err == nil && r.pod != nil {
+		names = observe.NamesIn(r.pod.Setting("", "initial-cluster"))
+		if !slices.Contains(names, r.pod.Name) {
+			names = append(names, r.pod.Name)
+		}
 	}
-	names := observe.NamesIn(pod.Setting("", "initial-cluster"))
-	if !slices.Contains(names, pod.Name) {
-		names = append(names, pod.Name)
+	ctx, cancel := context.WithTimeout(ctx, askNames)
+	defer cancel()
+	for _, way := range r.local(ctx) {
+		if r.listAt(ctx, way) == nil {
+			return started(r.members)
+		}
+	}
+	return names
+}
+
+// started are the names of the members that have one: a member gets it when it starts.
+func started(members []etcd.Member) (names []string) {
+	for _, m := range members {
+		if m.Name != "" {
+			names = append(names, m.Name)
+		}
 	}
 	return names
 }
