@@ -8,26 +8,36 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
+	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
-// Denied returns the first of the paths that every command looks at which this user may not read;
-// empty if it may read all that is there. What cannot be read must not be taken for absent.
+// Denied returns the first of the paths that commands look at which this user may not read; empty
+// if it may read all that is there. What cannot be read must not be taken for absent.
 func (n *Node) Denied() string {
-	dir := n.Look.Config.StaticPodPath
-	wanted := []string{dir}
-	if names, err := n.Look.FS.ReadDir(dir); err == nil {
+	denies := func(name string, mode uint32) bool {
+		return errors.Is(unix.Access(n.Look.FS.Real(name), mode), unix.EACCES)
+	}
+	const pki = observe.KubeadmCertificatesDir
+	for _, dir := range []string{n.Look.Config.StaticPodPath, journal.RunsDir, pki, path.Join(pki, "etcd")} {
+		if denies(dir, unix.R_OK|unix.X_OK) {
+			return dir
+		}
+		names, err := n.Look.FS.ReadDir(dir)
+		if err != nil {
+			continue
+		}
 		for _, name := range names {
-			wanted = append(wanted, path.Join(dir, name))
+			if file := path.Join(dir, name); denies(file, unix.R_OK) {
+				return file
+			}
 		}
 	}
-	wanted = append(wanted, journal.RunsDir)
-	if socket, found := strings.CutPrefix(n.Look.Config.RuntimeEndpoint, "unix://"); found {
-		wanted = append(wanted, socket)
+	if denies(observe.KubeadmDataDir, unix.R_OK|unix.X_OK) {
+		return observe.KubeadmDataDir
 	}
-	for _, name := range wanted {
-		if errors.Is(unix.Access(n.Look.FS.Real(name), unix.R_OK), unix.EACCES) {
-			return name
-		}
+	socket, found := strings.CutPrefix(n.Look.Config.RuntimeEndpoint, "unix://")
+	if found && denies(socket, unix.R_OK|unix.W_OK) { // to connect is to write
+		return socket
 	}
 	return ""
 }

@@ -184,6 +184,10 @@ func TestCertsCheckSaysWhatIsWrong(t *testing.T) {
 		if strings.Contains(out.Stdout+out.Stderr, "PRIVATE KEY") {
 			t.Errorf("%s: a key is shown", tt.name)
 		}
+		if unusable := tt.name == "no certificate" || tt.name == "one is missing"; unusable &&
+			strings.Contains(out.Stdout, "restart needed") {
+			t.Errorf("%s: etcd is to be restarted, and could not start:\n%s", tt.name, out.Stdout)
+		}
 		n.restorePKI(saved)
 	}
 	n.certs(0)

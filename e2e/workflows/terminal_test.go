@@ -298,6 +298,19 @@ func TestWithoutRightsNothingIsCalledAbsent(t *testing.T) {
 	p.ends(tty, 2, "")
 	must(t, tty.WaitFor(p.ctx, 1, "verify must be run as root: cannot read "+b.file+": permission denied"))
 
+	// Whoever may read the manifests is not let think that the files which they name are not there.
+	must(t, filepath.WalkDir(n.Path("/etc/kubernetes"), func(file string, d fs.DirEntry, err error) error {
+		return errors.Join(err, os.Chmod(file, 0o755))
+	}))
+	must(t, os.Chmod(n.Path("/var/lib/etcdpod"), 0o755))
+	must(t, os.RemoveAll(n.Path("/var/lib/etcdpod/runs")))
+	must(t, os.Chmod(n.Path(pkiDir+"etcd"), 0o700))
+	for _, command := range []string{"status", "certs check", "apiserver show"} {
+		tty := p.asNobody(strings.Fields(command)...)
+		p.ends(tty, 2, "")
+		must(t, tty.WaitFor(p.ctx, 1, "must be run as root: cannot read /etc/kubernetes/pki/etcd: permission denied"))
+	}
+
 	// A machine that only keeps backups has none of the files that every command looks at.
 	server := n.Path("/server")
 	must(t, os.MkdirAll(server+"/mnt/safe", 0o755))

@@ -382,7 +382,10 @@ func look(ctx context.Context, n *observe.Node, s *ServedReport, use certUse, no
 		return
 	}
 	s.ExpirationDate, s.ResidualTime = c.NotAfter, int64(c.NotAfter.Sub(now)/time.Second)
-	if s.AsFile = pki.SameLeaf(shown, use.leaf.Cert); !s.AsFile {
+	_, unusable := pki.Inspect(use.leaf.CertFile, use.leaf.Cert, now)
+	// What is wrong with a file that holds no certificate is said of the file: nothing could start
+	// with it again.
+	if s.AsFile = pki.SameLeaf(shown, use.leaf.Cert); !s.AsFile && unusable == nil {
 		problem := finding.New(finding.CertificateNotServed, use.leaf.CertFile,
 			"%s presents a different certificate at %s than %s holds, one that expires on %s: restart needed",
 			s.Program, s.Address, use.leaf.CertFile, c.NotAfter.UTC().Format(time.RFC3339))
