@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,13 +16,51 @@ func (c *cluster) atTerminal(p person, line string) *terminal.Terminal {
 	return p.start(cmd)
 }
 
-// Ctrl-C is typed on the first of three nodes, while one of them is held at a phase.
+// interruptible is a command line on the first node, for a run on the nodes.
+func (c *cluster) interruptible(nodes []*node, args ...string) *interruptible {
+	i := &interruptible{person: person{node: c.nodes[0]}, args: args}
+	i.start = func(args []string, halts ...*halt) *terminal.Terminal {
+		return i.halting(func() *terminal.Terminal {
+			return c.atTerminal(i.person, "etcdpod "+strings.Join(args, " "))
+		}, halts...)
+	}
+	i.ended = func() {
+		for _, n := range nodes {
+			n.eventually("nobody works on the run", func() bool { return n.run("prune", "--dry-run").Code != 5 })
+			must(c.t, n.AwaitCommands(n.ctx))
+		}
+	}
+	i.settle = func(turn int, verb string, code int, texts ...string) {
+		c.typed(nodes[turn%len(nodes)].Node, "etcdpod "+verb, code, texts...)
+	}
+	return i
+}
+
+// at is where a run on several nodes is interrupted: where a node is at a phase.
+type at struct{ phase, on string }
+
+// pressAt types Ctrl-C on the first node, while one of the nodes is held at a phase. What cannot be
+// done again is done at the last of the places, once.
+func (c *cluster) pressAt(i *interruptible, places ...at) {
+	turn := 0
+	for phase, at := range places {
+		i.columns, i.held = []uint16{80, 40}[phase%2], at.on == i.Node
+		how := sampled(phase)
+		if i.again == nil && phase == len(places)-1 {
+			how = how[:1]
+		}
+		for _, how := range how {
+			i.press(at.phase, c.Node(at.on).Root, how, turn)
+			turn++
+		}
+	}
+}
+
 func TestCtrlCPressedDuringARestoreOfSeveralNodesIsHeededOnAll(t *testing.T) {
 	c := startTogether(t)
 	b := c.nodes[0].backup()
 	var before []state
-	i := &interruptible{person: person{node: c.nodes[0]},
-		args: []string{"restore", b.file, "--nodes", "cp1,cp2,cp3"}}
+	i := c.interruptible(c.nodes, "restore", b.file, "--nodes", "cp1,cp2,cp3")
 	i.before = func() {
 		c.nodes[1].change()
 		before = c.states()
@@ -33,29 +72,63 @@ func TestCtrlCPressedDuringARestoreOfSeveralNodesIsHeededOnAll(t *testing.T) {
 			n.done("prune", "--yes")
 		}
 	}
-	i.start = func(args []string, halts ...*halt) *terminal.Terminal {
-		return i.halting(func() *terminal.Terminal {
-			return c.atTerminal(i.person, "etcdpod "+strings.Join(args, " "))
-		}, halts...)
+	c.pressAt(i, at{"stage-data", "cp2"}, at{"fence", "cp1"}, at{"exchange-data", "cp3"}, at{"release-etcd", "cp1"},
+		at{"await-etcd", "cp2"}, at{"release-apiserver", "cp1"}, at{"verify-restored", "cp3"})
+}
+
+// wantMembers holds nodes to be members that serve, of a cluster of these.
+func (c *cluster) wantMembers(running []*node, names ...string) {
+	c.t.Helper()
+	for _, n := range running {
+		must(c.t, n.WaitEtcd(c.ctx))
+		n.wantNames(names...)
 	}
-	i.ended = func() {
-		for _, n := range c.nodes {
-			n.eventually("nobody works on the run", func() bool { return n.run("prune", "--dry-run").Code != 5 })
-			must(t, n.AwaitCommands(n.ctx))
+}
+
+// Before the commit point on each node of a removal, and last past it.
+func TestCtrlCPressedDuringARemovalIsHeededOnAll(t *testing.T) {
+	c := startTogether(t)
+	i := c.interruptible(c.nodes, "remove", "cp3", "--no-spare", "--nodes", "cp1,cp2,cp3")
+	i.before = func() { must(t, c.WaitReady(c.ctx)) }
+	i.old = func() { c.wantMembers(c.nodes, "cp1", "cp2", "cp3") }
+	i.new = func() {
+		c.wantMembers(c.nodes[:2], "cp1", "cp2")
+		if third := c.nodes[2]; third.runsEtcd() {
+			t.Errorf("etcd runs on cp3: %q", third.running())
 		}
+		must(t, c.nodes[2].WaitAPIServer(c.ctx)) // it uses the others
 	}
-	i.settle = func(turn int, verb string, code int, texts ...string) {
-		c.typed(c.nodes[turn%len(c.nodes)].Node, "etcdpod "+verb, code, texts...)
+	i.back = true
+	c.pressAt(i, at{"wire-apiservers", "cp3"}, at{"stop-member", "cp3"}, at{"stop-member", "cp3"},
+		at{"wire-apiservers", "cp3"}, at{"remove-member", "cp1"})
+}
+
+func TestCtrlCPressedDuringAReplacementIsHeededOnAll(t *testing.T) {
+	c := startTogether(t)
+	fresh := c.newMachine("cp4")
+	must(t, c.PowerOff("cp3"))
+	all := []*node{c.nodes[0], c.nodes[1], fresh}
+	i := c.interruptible(all, strings.Fields(strings.TrimPrefix(replacing(fresh), "etcdpod "))...)
+	i.before = func() {}
+	i.old = func() {
+		c.wantMembers(c.nodes[:2], "cp1", "cp2", "cp3")
+		fresh.untouchedMachine()
 	}
-	turn := 0
-	for phase, at := range []struct{ phase, on string }{
-		{"stage-data", "cp2"}, {"fence", "cp1"}, {"exchange-data", "cp3"}, {"release-etcd", "cp1"},
-		{"await-etcd", "cp2"}, {"release-apiserver", "cp1"}, {"verify-restored", "cp3"},
-	} {
-		i.columns, i.held = []uint16{80, 40}[phase%2], at.on == i.Node
-		for _, how := range sampled(phase) {
-			i.press(at.phase, c.Node(at.on).Root, how, turn)
-			turn++
-		}
+	i.new = func() {
+		c.wantMembers(all, "cp1", "cp2", "cp4")
 	}
+	i.back = true
+	c.pressAt(i, at{"certs", "cp4"}, at{"certs", "cp4"}, at{"certs", "cp4"}, at{"certs", "cp4"},
+		at{"remove-member", "cp1"})
+}
+
+// One API server after the other: the second is interrupted when the first has changed.
+func TestCtrlCPressedDuringAChangeOfAllAPIServersIsHeededOnAll(t *testing.T) {
+	c := startTogether(t)
+	i := c.interruptible(c.nodes, strings.Fields(strings.TrimPrefix(setAll, "etcdpod "))...)
+	i.before = func() { must(t, c.WaitReady(c.ctx)) }
+	i.old = func() { c.wantServers("") }
+	i.back = true
+	// The commit point is at its end.
+	c.pressAt(i, slices.Repeat([]at{{"set", "cp2"}}, len(allPresses))...)
 }
