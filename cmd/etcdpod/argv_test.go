@@ -241,3 +241,18 @@ func TestValuesAreCompletedFromWhatTheNodeHas(t *testing.T) {
 		}
 	}
 }
+
+func TestTheHelpOfACommandNamesThoseThatHaveMoreWords(t *testing.T) {
+	app := (&session{}).app()
+	for name, more := range map[string]string{"members": "members move-leader", "runs": "runs show [RUN]",
+		"init": "init phase certs"} {
+		b := page{width: helpColumns}
+		writeHelpOf(&b, app, commandNamed(app, name))
+		if !strings.Contains(b.String(), "\n  "+more) {
+			t.Errorf("the help of %s does not name %q:\n%s", name, more, b.String())
+		}
+	}
+	if hint := habits()["alarm disarm"]; !strings.Contains(hint, "`etcdpod defrag`") {
+		t.Errorf("etcdpod disarms NOSPACE, and says %q", hint)
+	}
+}

@@ -79,6 +79,8 @@ func habits() map[string]string {
 		"cronjob":          "run `etcdpod units cronjob backup`, or `etcdpod units cronjob defrag`",
 		"cleanup":          "run `etcdpod prune`",
 		"clean":            "run `etcdpod prune`",
+		"alarm disarm": "run `etcdpod defrag`: it disarms NOSPACE once every database is below its quota; " +
+			"`etcdctl alarm disarm` gives no space back",
 	}
 	for own, runs := range map[string]string{"init": "init", "join": "join", "replace": "replace MEMBER",
 		"readdress": "readdress", "defrag": "defrag"} {
@@ -89,12 +91,11 @@ func habits() map[string]string {
 		all["members "+does] = all["member "+does]
 	}
 	for _, word := range []string{"endpoint health", "endpoint status", "endpoint hashkv",
-		"endpoint", "hashkv", "alarm list", "health", "check"} {
+		"endpoint", "hashkv", "alarm", "alarm list", "health", "check"} {
 		all[word] = state
 	}
-	for _, word := range []string{"alarm disarm", "alarm", "compact",
-		"compaction", "get", "put", "del", "txn", "watch", "lease", "lock", "elect", "auth", "user",
-		"role", "check perf", "check datascale", "make-mirror", "downgrade"} {
+	for _, word := range []string{"compact", "compaction", "get", "put", "del", "txn", "watch", "lease", "lock",
+		"elect", "auth", "user", "role", "check perf", "check datascale", "make-mirror", "downgrade"} {
 		all[word] = notOurs + "`etcdctl " + word + "` does"
 	}
 	for _, word := range []string{"reset", "token", "config", "kubeconfig", "certs certificate-key"} {

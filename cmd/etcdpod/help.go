@@ -53,19 +53,24 @@ func writeHelpOf(b *page, app *cli.App, command *cli.Command) {
 	if command == nil {
 		writeProgramHelp(b, app)
 	} else {
-		writeCommandHelp(b, command)
+		writeCommandHelp(b, command, beginningWith(app, command.Name))
 	}
 }
 
-// writeGroupHelp lists the commands whose names begin with these words.
-func writeGroupHelp(b *page, app *cli.App, words string) {
-	b.WriteString(b.wrap("Usage: etcdpod "+words+" COMMAND [FLAGS] [ARGUMENT]", "") + "\nCommands:\n")
-	var commands []*cli.Command
+// beginningWith are the commands whose names begin with these words, and go on.
+func beginningWith(app *cli.App, words string) (commands []*cli.Command) {
 	for _, c := range app.Commands {
 		if !c.Hidden && strings.HasPrefix(c.Name, words+" ") {
 			commands = append(commands, c)
 		}
 	}
+	return commands
+}
+
+// writeGroupHelp lists the commands whose names begin with these words.
+func writeGroupHelp(b *page, app *cli.App, words string) {
+	b.WriteString(b.wrap("Usage: etcdpod "+words+" COMMAND [FLAGS] [ARGUMENT]", "") + "\nCommands:\n")
+	commands := beginningWith(app, words)
 	writeCommands(b, commands, widestName(commands))
 	b.WriteString("\n")
 	example, _, _ := strings.Cut(commands[0].UsageText, "\n")
@@ -135,12 +140,17 @@ func widestName(commands []*cli.Command) (widest int) {
 	return widest
 }
 
-func writeCommandHelp(b *page, c *cli.Command) {
+// writeCommandHelp explains a command, and names those that have more words.
+func writeCommandHelp(b *page, c *cli.Command, more []*cli.Command) {
 	fmt.Fprintf(b, "%s\n%s\n%s", b.wrap("etcdpod "+c.Name+": "+c.Usage+".", ""),
 		b.wrap("Usage: "+usageLine(c), ""), b.wrap(c.Description, ""))
 	if len(c.Flags) > 0 {
 		b.WriteString("\nFlags:\n")
 		writeFlags(b, c.Flags)
+	}
+	if len(more) > 0 {
+		b.WriteString("\nMore commands:\n")
+		writeCommands(b, more, widestName(more))
 	}
 	b.WriteString("\n")
 	writeExample(b, c.UsageText)

@@ -11,6 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/status"
+	"github.com/etcdpod/etcdpod/phases/together"
 )
 
 func memberOn(name, id string, leader bool) status.NodeStatus {
@@ -88,6 +89,26 @@ func TestTheStateOfANodeIsWordsAndNoError(t *testing.T) {
 	} {
 		if got := stateText(&status.Status{Kubelet: kubelet, Problem: "connection refused"}); got != want {
 			t.Errorf("%s: %s", kubelet, got)
+		}
+	}
+	unusable := &status.Status{Kubelet: "running", Manifests: []status.ManifestStatus{{Problem: "no pod"}}}
+	if got := stateText(unusable); got != "etcd was not queried" {
+		t.Errorf("where etcd's manifest cannot be used: %s", got)
+	}
+}
+
+func TestTheEndOfARunSaysWhoseAPIServerWasDown(t *testing.T) {
+	own := engine.RunSummary{APIAwaySeconds: 1.2}
+	for want, run := range map[string]ended{
+		"; the API server was down for 1.2s":        {RunSummary: own},
+		"; the API server on cp3 was down for 2.0s": {outages: []together.Outage{{Node: "cp3", Seconds: 2}}},
+		"; the API servers were down for 1.2s on cp1, 2.0s on cp2 and 3.0s on cp3": {RunSummary: own,
+			outages: []together.Outage{{Node: "cp1", Seconds: 1.2}, {Node: "cp2", Seconds: 2},
+				{Node: "cp3", Seconds: 3}}},
+		"": {},
+	} {
+		if got := run.outage(); got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/status"
+	"github.com/etcdpod/etcdpod/phases/together"
 )
 
 func init() {
@@ -80,6 +81,7 @@ func (s *session) watchRun(c *cli.Context, work func(*phases.Node, display) erro
 		if len(runs) > 0 {
 			run.RunSummary = runs[len(runs)-1]
 		}
+		run.outages = n.Outages()
 		if run.Stopped() {
 			run.down = status.AwaitStarted(c.Context, n.Look, run.RunSummary)
 		}
@@ -92,16 +94,33 @@ func (s *session) watchRun(c *cli.Context, work func(*phases.Node, display) erro
 type ended struct {
 	engine.RunSummary
 	down []string // what does not run although it should by now
+	// Of a run on several nodes, each node whose API server was down.
+	outages []together.Outage
 }
 
 // write says what was done, and how long it took.
 func (e ended) write(w io.Writer, said string, width int) {
 	said += " It took " + short(e.Last.Sub(e.Began))
-	if e.APIAwaySeconds > 0 {
-		said += "; the API server was down for " + short(engine.Seconds(e.APIAwaySeconds))
-	}
+	said += e.outage()
 	fmt.Fprint(w, wrapped("", said+".", 0, width))
 	if len(e.down) > 0 {
 		fmt.Fprintf(w, "Not running yet: %s. `etcdpod status` has details.\n", strings.Join(e.down, ", "))
 	}
+}
+
+// outage says for how long which API server was down.
+func (e ended) outage() string {
+	each := each(e.outages, func(o together.Outage) string {
+		return short(engine.Seconds(o.Seconds)) + " on " + o.Node
+	})
+	switch n := len(each); {
+	case n == 1:
+		return fmt.Sprintf("; the API server on %s was down for %s", e.outages[0].Node,
+			short(engine.Seconds(e.outages[0].Seconds)))
+	case n > 1:
+		return fmt.Sprintf("; the API servers were down for %s and %s", strings.Join(each[:n-1], ", "), each[n-1])
+	case e.APIAwaySeconds > 0:
+		return "; the API server was down for " + short(engine.Seconds(e.APIAwaySeconds))
+	}
+	return ""
 }

@@ -125,6 +125,8 @@ func headline(st status.Status) string {
 	switch m := st.Member; {
 	case st.OpenRun != nil:
 		state = runHeadline(st.OpenRun)
+	case st.WithoutEtcd():
+		state = "runs no etcd"
 	case m == nil && st.Problem == "":
 		state = "etcd was not queried" // the warnings say why
 	case m == nil:

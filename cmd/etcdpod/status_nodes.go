@@ -68,7 +68,7 @@ func nodesHeadline(st status.NodesStatus) string {
 	for _, n := range st.Nodes {
 		switch {
 		case n.Status == nil:
-		case runsNone(n.Status):
+		case n.Status.WithoutEtcd():
 			of--
 		case n.Status.OpenRun != nil:
 			state = runHeadline(n.Status.OpenRun)
@@ -119,11 +119,6 @@ func certificatesText(st *status.Status) string {
 
 const serves = "serves"
 
-// runsNone says whether a node has no etcd, as after its member was removed.
-func runsNone(st *status.Status) bool {
-	return st.Member == nil && st.Problem == "" && st.OpenRun == nil
-}
-
 func stateText(st *status.Status) string {
 	var words []string
 	if r := st.OpenRun; r != nil {
@@ -143,8 +138,10 @@ func stateText(st *status.Status) string {
 		words = append(words, "does not serve")
 	case st.Problem != "":
 		words = append(words, "etcd does not answer")
-	case runsNone(st):
+	case st.WithoutEtcd():
 		words = append(words, "runs no etcd")
+	case st.Member == nil && st.OpenRun == nil:
+		words = append(words, "etcd was not queried")
 	}
 	if len(words) == 0 {
 		return serves

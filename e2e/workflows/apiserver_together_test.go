@@ -37,11 +37,12 @@ func TestTheAPIServersOfAllNodesGoOverToAllMembers(t *testing.T) {
 	n.annotate()
 	before := n.manifests()
 	c.typed("cp1", setAll+" --dry-run", 0, "--etcd-servers="+c.all(), "one node at a time",
-		"the API servers on cp1, cp2 and cp3 are down for about", "each, one at a time", "on cp3:",
+		"the API servers on cp1, cp2 and cp3 are down for about", " s each, ", "on cp3:",
 		"`etcdpod apiserver set --etcd-servers "+c.nodes[2].ClientURL(), "Nothing was changed")
 	c.typed("cp1", setAll, 2, "--yes")
 	c.wantServers("")
-	c.typed("cp1", setAll+" --yes", 0, "The API servers of 3 nodes are ready with the new settings")
+	c.typed("cp1", setAll+" --yes", 0, "The API servers of 3 nodes are ready with the new settings",
+		"; the API servers were down for ", " on cp1, ", " on cp2 and ")
 	c.wantServers(c.all())
 	c.wantRuns("completed")
 	before["kube-apiserver.yaml"] = strings.Replace(before["kube-apiserver.yaml"], n.ClientURL(), c.all(), 1)

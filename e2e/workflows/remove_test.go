@@ -51,7 +51,8 @@ func TestALiveMemberIsRemovedAndStaysStopped(t *testing.T) {
 	c.typed("cp1", "etcdpod remove cp3 --no-spare --nodes cp1,cp2,cp3 --dry-run", 0,
 		"its data stays in", "--etcd-servers=", "for good")
 	c.wantRunsNone()
-	c.typed("cp1", "etcdpod remove cp3 --yes --no-spare --nodes cp1,cp2,cp3", 0, "Removed cp3 by run")
+	c.typed("cp1", "etcdpod remove cp3 --yes --no-spare --nodes cp1,cp2,cp3", 0, "Removed cp3 by run",
+		"; the API server on cp3 was down for")
 	for _, n := range c.nodes[:2] {
 		n.wantNames("cp1", "cp2")
 		n.put("/after", "the removal")

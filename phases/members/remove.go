@@ -190,16 +190,19 @@ func (o remover) stopMember() removePhase {
 				return nil, nil
 			}
 			stop := o.stop(f)
-			kept := &op.MakeDirectory{Path: path.Dir(stop.To), Attr: node.Mine(0o700)}
+			var ops []op.Op
+			if len(o.wish(f).Servers) == 0 { // else wire-apiservers has made it
+				ops = append(ops, &op.MakeDirectory{Path: path.Dir(stop.To), Attr: node.Mine(0o700)})
+			}
 			if o.Live {
-				return []op.Op{kept}, nil
+				return ops, nil
 			}
 			stop.Served = &op.Before{Pods: []op.Pod{stop.Pod}, Limit: o.limit(),
 				Start: observe.StartLimits(f.Etcd.File)}
 			if f.Live != nil {
 				stop.Served.Etcd = &f.Etcd.Access
 			}
-			return []op.Op{kept, stop}, nil
+			return append(ops, stop), nil
 		}}
 }
 

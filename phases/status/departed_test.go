@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
@@ -25,7 +26,7 @@ func TestTheManifestOfARemovedMemberIsNotToBePutBack(t *testing.T) {
 			w := crashtest.Alone(t, crashtest.Shape{}.Machine(t))
 			run := w.Removed()
 			c.later(t, w)
-			st, err := Of(t.Context(), w.Process.Look, Options{})
+			st, err := Of(t.Context(), w.Process.Look, Options{MaxBackupAge: time.Hour})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -36,6 +37,9 @@ func TestTheManifestOfARemovedMemberIsNotToBePutBack(t *testing.T) {
 			if slices.Contains(codes, finding.EtcdDeparted) != c.departed ||
 				slices.Contains(codes, finding.EtcdManifestMissing) == c.departed {
 				t.Errorf("it finds %q", st.Warnings)
+			}
+			if slices.Contains(codes, finding.BackupMissing) == c.departed || st.WithoutEtcd() != c.departed {
+				t.Errorf("without etcd: %v; it finds %q", st.WithoutEtcd(), codes)
 			}
 			all := strings.Join(st.Warnings, "\n")
 			if c.departed && (!strings.Contains(all, run) || !strings.Contains(st.Next, "kubeadm reset") ||

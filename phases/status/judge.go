@@ -325,10 +325,11 @@ func (s seen) judgeKubeconfigs() found {
 	return one(finding.KubeconfigsRejected, "", "%v; %s", s.denied, engine.Hint(s.denied))
 }
 
-// wantsBackup says whether a backup is meant to be there, and none is that is new enough.
+// wantsBackup says whether a backup is meant to be there, and none is that is new enough: a removed
+// member's node has nothing left to back up.
 func (s seen) wantsBackup() bool {
 	newest := s.newest()
-	return s.maxAge > 0 && (newest == nil || s.facts.Now.Sub(newest.TakenAt) > s.maxAge)
+	return s.maxAge > 0 && s.departed == nil && (newest == nil || s.facts.Now.Sub(newest.TakenAt) > s.maxAge)
 }
 
 func (s seen) judgeBackups() found {

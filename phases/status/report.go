@@ -1,6 +1,7 @@
 package status
 
 import (
+	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/phases/backup"
@@ -35,6 +36,17 @@ type Status struct {
 	Warnings     []string           `json:"warnings"` // what is wrong: exit code 6
 	Findings     []finding.Finding  `json:"findings"` // the same warnings, for programs
 	Next         string             `json:"next"`     // the next thing to do
+}
+
+// WithoutEtcd says whether no etcd is meant to run on the node: its member was removed, or its API
+// server uses etcds on other nodes.
+func (s Status) WithoutEtcd() bool {
+	return s.Member == nil && s.Problem == "" && s.OpenRun == nil &&
+		!slices.ContainsFunc(s.Manifests, func(m ManifestStatus) bool { return m.Pod == "etcd" || m.Problem != "" }) &&
+		!slices.ContainsFunc(s.Findings, func(f finding.Finding) bool {
+			return f.Code == finding.EtcdManifestMissing || f.Code == finding.EtcdManifestUnusable ||
+				f.Code == finding.NotControlPlane
+		})
 }
 
 // ManifestStatus is one file in the static-pod directory, with the containers that run from it.

@@ -139,16 +139,16 @@ func (t *Transaction) close() (lacks, err error) {
 	if err != nil {
 		return nil, t.open(err)
 	}
-	lacking := map[*Peer]*error{}
+	lacking, away := map[*Peer]*error{}, map[*Peer]*float64{}
 	for _, p := range t.Peers {
-		lacking[p] = new(error)
+		lacking[p], away[p] = new(error), new(float64)
 	}
 	end := func(p *Peer) error {
 		if s := states[p.Name]; !s.Begun || s.Closed {
 			return nil
 		}
 		c, err := Query[closed](context.Background(), p, AskClose, nil)
-		*lacking[p] = c.on(p.Name)
+		*lacking[p], *away[p] = c.on(p.Name), c.Away
 		return err
 	}
 	coordinator, others := t.parted()
@@ -159,6 +159,9 @@ func (t *Transaction) close() (lacks, err error) {
 	}
 	for _, p := range t.Peers {
 		lacks = errors.Join(lacks, *lacking[p])
+		if *away[p] > 0 {
+			*t.Node.outages = append(*t.Node.outages, Outage{p.Name, *away[p]})
+		}
 	}
 	return lacks, nil
 }

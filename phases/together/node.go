@@ -30,14 +30,25 @@ type Node struct {
 	giveUp   bool
 	Patience time.Duration // how long an answer may take without an event; 0: [patience]
 	here     *patient      // with this node, while it coordinates
+	outages  *[]Outage     // of the run that this node has brought to its end
 	Mistakes Mistakes
 }
 
 // NewNode makes this node one of several; look is how observers see it.
 func NewNode(p engine.Parts, look observe.Node) *Node {
 	look.View, look.Etcd, look.API, look.Emit = p.Host.View(), p.Etcd, p.API, p.Emit
-	return &Node{Node: &engine.Node{Parts: p}, Look: &look, OwnName: look.KubeName, here: newPatient()}
+	return &Node{Node: &engine.Node{Parts: p}, Look: &look, OwnName: look.KubeName, here: newPatient(),
+		outages: new([]Outage)}
 }
+
+// Outage is for how long a node's API server was away in a run on several.
+type Outage struct {
+	Node    string
+	Seconds float64
+}
+
+// Outages are those of the run on several nodes that this node has brought to its end.
+func (n *Node) Outages() []Outage { return *n.outages }
 
 // Mistakes are planted by the tests that show that the exploration would find them. Nothing else
 // sets them.

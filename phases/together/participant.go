@@ -322,14 +322,19 @@ func (p *Participant) close(ctx context.Context) (closed, error) {
 		if err := p.Run.Lasts(ctx); err != nil {
 			return closed{}, err
 		}
-		return closed{}, p.Run.End()
+		err := p.Run.End()
+		return closed{Away: engine.RunOf(p.Node.Host.FS, p.Run.State.Run.ID).APIAwaySeconds}, err
 	}
 	lacks := p.Run.Returned(context.WithoutCancel(ctx))
 	return closedWith(lacks), p.Run.EndLacking(lacks)
 }
 
-// closed is the answer to close: what does not serve on a node that went back, and what to do.
-type closed struct{ Lacks, Fix string }
+// closed is the answer to close: what does not serve on a node that went back, and what to do; of
+// one that did not, for how many seconds its API server was away.
+type closed struct {
+	Lacks, Fix string
+	Away       float64
+}
 
 func closedWith(lacks error) closed {
 	if lacks == nil {

@@ -157,8 +157,12 @@ func (v *VerifyRestored) reconcile(t *Target, got []Count) {
 	}
 	text := fmt.Sprintf("the snapshot held %d of them", listed)
 	if len(others) > 0 {
-		text += fmt.Sprintf(", and %d more keys below /registry/ that the API server does not list: %s", keys-listed,
-			strings.Join(others, ", "))
+		more := "keys"
+		if keys-listed == 1 {
+			more = "key"
+		}
+		text += fmt.Sprintf(", and %d more %s below /registry/ that the API server does not list: %s", keys-listed,
+			more, strings.Join(others, ", "))
 	}
 	t.report("%s", text)
 }
