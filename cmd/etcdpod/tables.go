@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -177,6 +178,9 @@ func wrapped(before, text string, indent, width int) string {
 	return b.String() + line + "\n"
 }
 
+// leading is what does not stand on a line alone.
+var leading = regexp.MustCompile(`^(- |! |[A-Z][a-z]+( [a-z]+)?: +)`)
+
 // folded breaks the lines that are wider than a terminal, and indents what goes on a little more; a
 // width of 0 is none.
 func folded(text string, width int) string {
@@ -187,7 +191,12 @@ func folded(text string, width int) string {
 	for line := range strings.Lines(text) {
 		if bare := strings.TrimLeft(line, " "); len([]rune(line)) > width+1 {
 			indent := len(line) - len(bare)
-			line = wrapped(line[:indent], strings.TrimRight(bare, "\n"), indent+2, width)
+			bare = strings.TrimRight(bare, "\n")
+			label := leading.FindString(bare)
+			if rest := bare[len(label):]; indent+2+len([]rune(pieces(rest)[0])) <= width {
+				label = "" // a line of its own is wide enough for what stands first
+			}
+			line = wrapped(line[:indent]+label, bare[len(label):], indent+2, width)
 		}
 		b.WriteString(line)
 	}

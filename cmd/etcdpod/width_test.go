@@ -40,6 +40,9 @@ func TestLinesAreFoldedAtSpaces(t *testing.T) {
 		{"short\n", "short\n"},
 		{"cp1: etcd does not answer\n", "cp1: etcd does not\n  answer\n"},
 		{"    note: read back all of it\n", "    note: read back\n      all of it\n"},
+		{"- /a/path/that/is/wider/than/it is left\n", "- /a/path/that/is/wider/than/it\n  is left\n"},
+		{"Way back: `a command that is wider`; so\n", "Way back: `a command that is wider`;\n  so\n"},
+		{"Next: /a/path/that/fits\n", "Next:\n  /a/path/that/fits\n"},
 		{"good  /a/path/that/is/wider/than/it\n\nrest", "good\n  /a/path/that/is/wider/than/it\n\nrest"},
 	} {
 		if got := folded(tt.text, 20); got != tt.want {
