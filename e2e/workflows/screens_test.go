@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
@@ -63,6 +64,29 @@ func TestScreensOfWhatChangesANode(t *testing.T) {
 	})
 }
 
+func TestScreensOfWhatTheNewestCommandsDo(t *testing.T) {
+	atBothWidths(t, func(t *testing.T, columns uint16) {
+		n := start(t, sandbox.Options{})
+		p := person{n, columns}
+		before := n.manifests()
+		args := []string{"readdress", "--address", "127.0.0.9"}
+		tty := p.at(args...)
+		p.sees(tty, 1, "(y or yes)")
+		p.types(tty, "no\n")
+		p.ends(tty, 1, "readdress-said-no")
+		there := haltAt(func(m mark) bool { return m.kind == "start" && m.phase == "await-etcd" && m.first })
+		tty = p.haltsAt(append(args, "--yes"), there)
+		p.await(there, tty)
+		p.types(tty, terminal.Interrupt)
+		p.sees(tty, 1, "Interrupted")
+		there.release()
+		p.ends(tty, 1, "readdress-interrupted")
+		n.wantManifests(before)
+		p.agreed("readdressed", args...)
+		p.agreed("defragmented", "defrag")
+	})
+}
+
 // A terminal that is closed ends nothing: another one shows how the run goes on.
 func TestARunOutlivesItsTerminal(t *testing.T) {
 	atBothWidths(t, func(t *testing.T, columns uint16) {
@@ -112,6 +136,7 @@ func TestScreensOfARestoreOfSeveralNodes(t *testing.T) {
 
 func TestScreensOfWhatChangesMembers(t *testing.T) {
 	c := startTogether(t)
+	fresh := c.newMachine("cp4")
 	for _, columns := range []uint16{80, 40} {
 		p := person{c.nodes[0], columns}
 		asked := func(screen, line, answer string, code int) {
@@ -124,6 +149,7 @@ func TestScreensOfWhatChangesMembers(t *testing.T) {
 		asked("move-leader", "etcdpod members move-leader cp2", "y", 0)
 		asked("move-leader-back", "etcdpod members move-leader cp1", "yes", 0)
 		asked("remove-said-no", "etcdpod remove cp3 --no-spare --nodes cp1,cp2,cp3", "no", 1)
+		asked("replace-said-no", strings.Replace(replacing(fresh), "cp1,cp2", "cp1,cp2,cp3", 1), "no", 1)
 	}
 	must(t, c.nodes[2].Crash())
 	p := person{c.nodes[0], 80}

@@ -137,10 +137,11 @@ var varying = []struct {
 	{regexp.MustCompile(`…[^\s\x1b]*`), "…"}, // what was cut to fit
 }
 
-// free is what nodes tell at moments of their own: one line for all of them, or one for each; and
-// what is only told where it takes long.
-var free = regexp.MustCompile(`- SIZE\s+free\s+in\s+\S+\s+the\s+new\s+data\s+needs\s+SIZE\s*` +
-	`|\w+: waiting up to N s for\s+\S+ \w+ etcdpod agent\S\s*`)
+// free is what nodes tell at moments of their own: one line for all of them, or one for each.
+var free = regexp.MustCompile(`- SIZE\s+free\s+in\s+\S+\s+the\s+new\s+data\s+needs\s+SIZE\s*`)
+
+// waits are only told where they take long.
+var waits = regexp.MustCompile(`(?m)^ *\w+: waiting up to N s for\s+\S+ \w+ etcdpod agent\S\s*\n`)
 
 // steady has what differs from run to run replaced.
 func steady(text string) string {
@@ -174,6 +175,7 @@ func (p person) compare(name string, tty *terminal.Terminal, by func(screen stri
 	p.t.Helper()
 	screen := steady(strings.ReplaceAll(tty.Text(), p.Root, "ROOT"))
 	screen = terminal.Screen(screen, int(p.columns))
+	screen = waits.ReplaceAllString(screen, "")
 	if strings.HasPrefix(name, "together") {
 		screen = free.ReplaceAllString(screen, "")
 	}
