@@ -171,6 +171,7 @@ func (s *session) answer(ctx context.Context) (string, error) {
 	case text := <-answers:
 		return text, nil
 	case <-ctx.Done():
+		fmt.Fprintln(s.stderr) // the terminal has written ^C behind the question
 		return "", errNoAnswer
 	}
 }

@@ -177,4 +177,7 @@ func TestAnInterruptEndsAQuestion(t *testing.T) {
 	if got := <-answered; !errors.Is(got, errNoAnswer) {
 		t.Errorf("got %v", got)
 	}
+	if said := tty.all(t); !strings.HasSuffix(said, "\r\n") {
+		t.Errorf("what comes next stands behind the question: %q", said)
+	}
 }
