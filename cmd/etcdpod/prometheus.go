@@ -89,8 +89,10 @@ func (m *metrics) of(st status.Status, now time.Time) {
 	node := labels{"node", st.Node}
 	m.at("status_time_seconds", "When the node was looked at (Unix time).", now, node)
 	m.is("run_open", "Whether a run was interrupted, or is under way.", st.OpenRun != nil, node)
-	m.is("etcd_up", "Whether the node's etcd answers and serves.",
-		st.Member != nil && !st.Member.NoQuorum && st.Problem == "", node)
+	if !st.WithoutEtcd() { // its member was removed: what is not to run is not down
+		m.is("etcd_up", "Whether the node's etcd answers and serves.",
+			st.Member != nil && !st.Member.NoQuorum && st.Problem == "", node)
+	}
 	if e := st.Member; e != nil {
 		m.ofMember(e, node)
 		learners := 0

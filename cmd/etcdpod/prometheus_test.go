@@ -103,3 +103,19 @@ func TestMetricsOfSeveralNodesNameThoseThatCannotBeAsked(t *testing.T) {
 		t.Error("of a node that was not asked it says whether etcd is up")
 	}
 }
+
+// Whoever watches etcd_up is not told of an etcd that is not meant to run.
+func TestAnEtcdThatIsNotMeantToRunIsNotDown(t *testing.T) {
+	for name, st := range map[string]status.Status{
+		"": {Node: "cp1", Findings: []engine.Finding{{Code: "etcd-departed", Severity: "info"}}},
+		"etcdpod_etcd_up node=cp1": {Node: "cp1", Findings: []engine.Finding{{Code: "etcd-manifest-missing",
+			Severity: "critical"}}},
+	} {
+		var m metrics
+		m.of(st, now)
+		up, told := seenValues(t, m)["etcdpod_etcd_up node=cp1"]
+		if told != (name != "") || up != 0 {
+			t.Errorf("of %q, etcd_up is %v: %v", st.Findings, up, told)
+		}
+	}
+}
