@@ -162,7 +162,7 @@ func (s *session) known(c *cli.Context) known {
 			return s.fromRuns(c, func(r engine.RunSummary) []string { return r.SkipPhases })
 		case "runs show argument":
 			return s.fromRuns(c, func(r engine.RunSummary) []string { return []string{r.ID} })
-		case "restore argument", "verify argument":
+		case "restore argument", "verify argument", "defrag --backup":
 			return s.snapshots(c)
 		}
 		var names []string // kubeadm calls a member as its node

@@ -3,6 +3,7 @@ package members
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/certs"
@@ -91,6 +92,7 @@ func foundCluster(f *Facts) (found []string) {
 		members = append(members, fmt.Sprintf("%s at %s, etcd %s",
 			observe.MemberName(m.Member), strings.Join(m.PeerURLs, ","), m.Version))
 	}
+	slices.Sort(members) // etcd lists them by ID, which is chance
 	return append(found,
 		fmt.Sprintf("cluster %x was found at %s, from %s; its members: %s",
 			c.ID, strings.Join(f.Join.Endpoints, ","), f.Join.Source, strings.Join(members, "; ")),
