@@ -132,3 +132,20 @@ func TestCtrlCPressedDuringAChangeOfAllAPIServersIsHeededOnAll(t *testing.T) {
 	// The commit point is at its end.
 	c.pressAt(i, slices.Repeat([]at{{"set", "cp2"}}, len(allPresses))...)
 }
+
+// A member that serves leaves last: until then even a new member that votes is taken out again.
+func TestCtrlCPressedDuringAHandoverIsHeededOnAll(t *testing.T) {
+	c := startTogether(t)
+	old, fresh := c.nodes, c.newMachine("cp4")
+	line := strings.Replace(replacing(fresh), "cp1,cp2", "cp1,cp2,cp3", 1)
+	i := c.interruptible(append(slices.Clone(old), fresh), strings.Fields(strings.TrimPrefix(line, "etcdpod "))...)
+	i.before = func() {}
+	i.old = func() {
+		c.wantMembers(old, "cp1", "cp2", "cp3")
+		fresh.untouchedMachine()
+	}
+	i.new = func() { c.wantMembers([]*node{old[0], old[1], fresh}, "cp1", "cp2", "cp4") }
+	i.back = true
+	c.pressAt(i, at{"add-learner", "cp4"}, at{"await-serving", "cp4"}, at{"await-etcd", "cp4"},
+		at{"stop-member", "cp3"}, at{"remove-member", "cp1"})
+}
