@@ -31,7 +31,8 @@ func wrongFlags(f *Facts) (all []Obstacle) {
 		return nil
 	}
 	m := f.Etcd.File
-	if wrong := f.Etcd.UnknownFlags(f.EtcdVersion(), f.Live != nil && (f.KubeletActive || f.KubeletError != nil)); len(wrong) > 0 {
+	started := f.Live != nil && (f.KubeletActive || f.KubeletError != nil)
+	if wrong := f.Etcd.UnknownFlags(f.EtcdVersion(), started); len(wrong) > 0 {
 		all = append(all, Obstacle{Manifests: []string{m.Path},
 			What: fmt.Sprintf("etcd %s does not know %s in %s, and exits at once",
 				f.EtcdVersion(), strings.Join(wrong, ", "), m.Path),
