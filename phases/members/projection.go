@@ -99,7 +99,7 @@ func (c *ClusterFacts) checkSpare(gone MemberFacts, voters, healthy int, sick []
 			"%s is the last voting member: without it there is no cluster", name)
 	case after < 0:
 		return engine.Refuse("start or replace the others first; `etcdpod members` lists them",
-			"without %s the cluster would lose its quorum at once: %d of the other %d members are healthy%s",
+			"without %s the cluster would lose its quorum at once (healthy others: %d of %d)%s",
 			name, healthy, voters, because)
 	case after == 0 && before > 0 && !noSpare:
 		return engine.Refuse("add a member first (`etcdpod join` on a new node), or, if you mean it, add --no-spare",

@@ -42,9 +42,9 @@ func TestARemovalIsRefusedByWhatTheClusterWouldBe(t *testing.T) {
 		{"vl", "1", "a learner is joining"},
 		{"vl", "2", ""},
 		{"vv", "2", ""}, // two survive no more losses than one
-		{"vd", "1", "lose its quorum at once: 0 of the other 1 members are healthy: cp2 does not answer"},
+		{"vd", "1", "lose its quorum at once (healthy others: 0 of 1): cp2 does not answer"},
 		{"vvd", "3", ""},
-		{"vvd", "2", "lose its quorum at once: 1 of the other 2 members are healthy: cp3 does not answer"},
+		{"vvd", "2", "lose its quorum at once (healthy others: 1 of 2): cp3 does not answer"},
 		{"vvv", "3", "the next loss costs the quorum: 2 of 2 members would be healthy, and 2 are needed"},
 		{"vvb", "1", "cp3 is 10000 entries behind"},
 		{"vvb", "3", ""},
