@@ -92,10 +92,12 @@ func foundCluster(f *Facts) (found []string) {
 		members = append(members, fmt.Sprintf("%s at %s, etcd %s",
 			observe.MemberName(m.Member), strings.Join(m.PeerURLs, ","), m.Version))
 	}
+	at := slices.Clone(f.Join.Endpoints)
 	slices.Sort(members) // etcd lists them by ID, which is chance
+	slices.Sort(at)
 	return append(found,
 		fmt.Sprintf("cluster %x was found at %s, from %s; its members: %s",
-			c.ID, strings.Join(f.Join.Endpoints, ","), f.Join.Source, strings.Join(members, "; ")),
+			c.ID, strings.Join(at, ","), f.Join.Source, strings.Join(members, "; ")),
 		fmt.Sprintf("%s joins as member %s, at %s; its data will be in %s, with %s free; the cluster's data takes "+
 			"%s", f.Init.Pod.Image, f.Init.Pod.Name,
 			strings.Join(f.Init.Pod.PeerURLs, ", "), f.Init.DataDir, engine.Size(f.Init.Free), engine.Size(c.size())))
