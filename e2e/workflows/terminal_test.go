@@ -134,6 +134,7 @@ var varying = []struct {
 	{regexp.MustCompile(`revision(\s+)\d+`), "revision${1}N"},
 	{regexp.MustCompile(`\b\d+(\s+[a-z])`), "N$1"},
 	{regexp.MustCompile(`(?s)(read back through the API server:).*?(\r?\n  the snapshot)`), "$1 …$2"},
+	{regexp.MustCompile(`\bmore(\s+)keys?\b`), "more${1}key"},
 	{regexp.MustCompile(`…[^\s\x1b]*`), "…"}, // what was cut to fit
 }
 
