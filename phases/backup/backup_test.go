@@ -284,6 +284,8 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 	create("/backups/alone.db", "data")
 	create("/backups/torn.db", "data")
 	create("/backups/torn.db.json", "{")
+	create("/backups/negative.db", "data")
+	create("/backups/negative.db.json", `{"sizeBytes":4,"sha256":"3a6e","revision":-5}`)
 	create("/backups/empty.db", "data")
 	create("/backups/empty.db.json", "{}")
 	create("/backups/.etcdpod-x.db", "data")
@@ -312,13 +314,14 @@ func TestBackupsAreListedNewestFirstAndWhatIsOddHasANote(t *testing.T) {
 		"alone.db":                        "no sidecar",
 		"torn.db":                         "cannot read the sidecar",
 		"empty.db":                        "it does not say which snapshot it describes",
+		"negative.db":                     "it has a negative number",
 		"etcd-cp1-20200913T122640Z-r0.db": "but its sidecar says",
 	} {
 		if note, listed := notes[name]; !listed || !strings.Contains(note, want) || (want == "") != (note == "") {
 			t.Errorf("%s: listed %v, %q", name, listed, note)
 		}
 	}
-	if len(entries) != 11 { // with the three old ones, whose sidecars give no length
+	if len(entries) != 12 { // with the three old ones, whose sidecars give no length
 		t.Errorf("%d entries: %v", len(entries), notes)
 	}
 }

@@ -30,7 +30,8 @@ func unitFails(f Reader) (why, cure string) {
 				"a dash, which would allow that", "put it back, empty if nothing in it is needed"
 		}
 	}
-	for _, command := range append(u.before, u.command()) {
+	itself := strings.TrimLeft(u.command(), execPrefixes) // with a dash it must be there, too
+	for _, command := range append(u.before, itself) {
 		if program := programOf(command); missing(f, program) {
 			return "the program " + program + ", which its unit starts, does not exist",
 				"install it again, in the version of this node's kubelet"

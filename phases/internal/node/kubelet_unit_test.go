@@ -38,6 +38,8 @@ func TestAUnitThatSystemdWouldNotStartIsRecognized(t *testing.T) {
 			usr + ".d/1.conf": "[Service]\nEnvironmentFile=" + env + "\n"}, masks: etc + ".d/1.conf"},
 		"the binary is gone": {files: map[string]string{usr: debianUnit},
 			says: "the program /usr/bin/kubelet, which its unit starts, does not exist", cure: "install it again"},
+		"the binary is gone, and may fail": {files: map[string]string{
+			etc: "[Service]\nExecStart=-/usr/bin/kubelet\n"}, says: "the program /usr/bin/kubelet"},
 		"what comes before it is gone": {files: map[string]string{binary: "",
 			etc: "[Service]\nExecStartPre=+/opt/prepare --all\nExecStart=/usr/bin/kubelet\n"},
 			says: "the program /opt/prepare, which its unit starts, does not exist"},

@@ -184,14 +184,18 @@ func ShareFile(a, b map[string]string) bool {
 const mostSidecar = 1 << 20
 
 // ReadSidecar reads a sidecar that somebody else may have put there: never through a link. One that
-// does not say which snapshot it describes, as an empty object, is none.
+// does not say which snapshot it describes, as an empty object, is none, nor is one of none at all.
 func ReadSidecar(fsys node.Reader, name string) (s SidecarFile, st node.Stat, err error) {
 	data, st, err := fsys.ReadPlain(name, mostSidecar)
 	if err == nil {
 		err = json.Unmarshal(data, &s)
 	}
-	if err == nil && s.SHA256 == "" {
+	switch {
+	case err != nil:
+	case s.SHA256 == "":
 		err = errors.New("it does not say which snapshot it describes")
+	case s.Revision < 0 || s.Keys < 0 || s.SizeBytes < 0:
+		err = errors.New("it describes no snapshot: it has a negative number")
 	}
 	return s, st, err
 }
