@@ -109,8 +109,10 @@ func (n *Node) useless(needed neededFile) string {
 	empty := func(data []byte) bool { return len(bytes.TrimSpace(data)) == 0 }
 	data := n.content(needed.file)
 	switch {
-	case data == nil: // a directory, say: nothing can be said
-		return ""
+	case node.IsDir(n.FS, needed.file): // a runtime makes one where there is nothing to mount
+		return needed.file + " (it is a directory)"
+	case data == nil:
+		return "" // nothing can be said
 	case slices.Contains(authorities(), needed.flag) && !x509.NewCertPool().AppendCertsFromPEM(data):
 		return needed.file + " (it holds no certificate that can be read)"
 	case slices.Contains(tokenKeys(), needed.flag) && len(pki.KeyIDs(data)) == 0:

@@ -128,11 +128,14 @@ func TestAFileThatAProgramCouldNotUseIsFoundBeforeItIsStopped(t *testing.T) {
 		{"kube-apiserver", "audit-policy-file", "", "(it is empty)"},
 		{"kube-apiserver", "token-auth-file", "", ""}, // nobody has a token
 		{"kube-controller-manager", "kubeconfig", "", "/pki/kubeconfig (it is empty)"},
+		{"kube-apiserver", "audit-policy-file/there", "x", "/pki/audit-policy-file (it is a directory)"},
+		{"etcd", "trusted-ca-file/there", "x", "/pki/trusted-ca-file (it is a directory)"},
 		{"etcd", "trusted-ca-file", "", "/pki/trusted-ca-file (it holds no certificate that can be read)"},
 		{"etcd", "trusted-ca-file", cert, ""},
 	} {
 		manifest := "/etc/kubernetes/manifests/" + c.program + ".yaml"
-		f := seen(t, map[string]string{manifest: crashtest.PodManifest(c.program, flags(c.flag), mounts),
+		flag, _, _ := strings.Cut(c.flag, "/")
+		f := seen(t, map[string]string{manifest: crashtest.PodManifest(c.program, flags(flag), mounts),
 			"/pki/" + c.flag: c.file}, nil)
 		err := f.CheckStarts(of(f, manifest))
 		if (err == nil) != (c.says == "") || err != nil && (!strings.Contains(err.Error(), c.says) ||
