@@ -61,23 +61,31 @@ func (j *judging) judgeStored(s Seen) {
 // lastV2 is the last minor whose etcd goes by its v2 store.
 const lastV2 = 5
 
-// judgeV2 refuses what clients of the v2 API have left.
+// judgeV2 refuses what clients of the v2 API have left before 3.6, and what etcd 3.5 wrote itself
+// into the log before 3.7: an etcd reads all that stands after the last snapshot of the log.
 func (j *judging) judgeV2() {
-	if c, crosses := j.crossing(); !crosses || c.floor.minor != lastV2 {
+	c, crosses := j.crossing()
+	if !crosses {
 		return
 	}
 	for _, s := range j.seen {
 		switch {
 		case s.UnreadV2 != "":
 			j.on(s.Node, Doubts, "look at it with `etcdutl check v2store` of etcd 3.5.32 or later, while etcd is "+
-				"stopped",
-				finding.EtcdDataUnread, s.File, "what is left of the v2 API cannot be read: %s", s.UnreadV2)
-		case len(s.V2) > 0:
+				"stopped", finding.EtcdDataUnread, s.File, "what is left of the v2 API cannot be read: %s", s.UnreadV2)
+		case c.floor.minor == lastV2 && len(s.V2) > 0:
 			j.on(s.Node, Blocks, "find out who needs it; delete it through the v2 API, while 3.5 runs; it is gone "+
-				"once etcd has written its next snapshot "+
-				"(--snapshot-count)", finding.EtcdV2Content, strings.Join(s.V2, ", "),
+				"once "+
+				"etcd has written its next snapshot (--snapshot-count)", finding.EtcdV2Content, strings.Join(s.V2,
+				", "),
 				"it holds what was written through the v2 API (%s), and etcd %s does not start with that",
 				strings.Join(s.V2, ", "), j.to.line())
+		case c.floor.minor > lastV2 && s.OwnV2 > 0:
+			j.on(s.Node, Blocks, "wait until etcd has written its next snapshot of the log, after --snapshot-count "+
+				"entries, or start it with a smaller one; then look again", finding.EtcdV2Content, "",
+				"its log still has %d entries that etcd 3.5 wrote, which etcd %s cannot read: it does not start",
+				s.OwnV2,
+				j.to.line())
 		}
 	}
 }

@@ -197,9 +197,11 @@ func dataOf() []planted {
 		{"none of which matters within a minor", "3.5.26", "3.5.35", stored(2, func(s *Seen) {
 			s.V2, s.Stored.Members[0].Learner = []string{"the key /1/a"}, true
 		}), Well, "", "", ""},
-		{"nor from 3.6 on", "3.6.16", "3.7.3", stored(2, func(s *Seen) { s.Stored, s.UnreadV2 = nil, "torn" }), Well,
-			"", "",
-			""},
+		{"what 3.5 wrote into the log", "3.6.16", "3.7.3", stored(2, func(s *Seen) { s.OwnV2 = 4 }), NotWell,
+			"cp3: its log still has 4 entries that etcd 3.5 wrote, which etcd 3.7 cannot read", finding.EtcdV2Content,
+			"wait until etcd has written its next snapshot"},
+		{"which 3.6 reads", "3.5.35", "3.6.16", stored(2, func(s *Seen) { s.OwnV2 = 4 }), Well, "", "", ""},
+		{"members in data of 3.6", "3.6.16", "3.7.3", stored(2, func(s *Seen) { s.Stored = nil }), Well, "", "", ""},
 	}
 }
 

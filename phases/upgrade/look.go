@@ -36,6 +36,7 @@ type Seen struct {
 	Stored   *Stored // what its own data know of members; nil: Unstored says why
 	Unstored string
 	V2       []string // what is left of the v2 API in its files
+	OwnV2    int      // requests of the v2 API in its log that etcd 3.5 wrote itself
 	UnreadV2 string   // why that is not known
 
 	Kubernetes string // version of the API server here; empty: there is none, or nothing tells
@@ -171,8 +172,8 @@ func (s *Seen) lookAtData(ctx context.Context, n *observe.Node, f *observe.Facts
 	if wal != "" {
 		wal = n.FS.Real(wal)
 	}
-	found, err := etcd.V2Content(n.FS.Real(f.Etcd.DataDir), wal)
-	if s.V2 = found; err != nil {
+	var err error
+	if s.V2, s.OwnV2, err = etcd.V2Content(n.FS.Real(f.Etcd.DataDir), wal); err != nil {
 		s.UnreadV2 = err.Error()
 	}
 	var before *Stored

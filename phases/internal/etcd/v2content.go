@@ -29,29 +29,33 @@ const maxV2 = 3
 
 // V2Content finds what clients of the v2 API have left in a member's files, which etcd 3.6 does not
 // start with: keys in the newest snapshot of the log, and requests in the log after that. It names
-// the first few; none: there is nothing. The member may be running, and nothing is changed. walDir
-// is "" where it is member/wal.
-func V2Content(dir, walDir string) ([]string, error) {
+// the first few; none: there is nothing. own counts the requests of that API in the log that etcd
+// 3.5 wrote itself: 3.6 reads them, and 3.7 panics. The member may be running, and nothing is
+// changed. walDir is "" where it is member/wal.
+func V2Content(dir, walDir string) (found []string, own int, err error) {
 	if walDir == "" {
 		walDir = filepath.Join(dir, "member", "wal")
 	}
 	snapshot, err := newestSnapshot(filepath.Join(dir, "member", "snap"))
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the v2 store in %s: %w", dir, err)
+		return nil, 0, fmt.Errorf("cannot read the v2 store in %s: %w", dir, err)
 	}
-	found := []string{}
+	found = []string{}
 	if snapshot != nil {
 		if found, err = keysInV2(snapshot.GetData()); err != nil {
-			return nil, fmt.Errorf("cannot read the v2 store in %s: %w", dir, err)
+			return nil, 0, fmt.Errorf("cannot read the v2 store in %s: %w", dir, err)
 		}
 	}
 	after := snapshot.GetMetadata().GetIndex()
 	err = eachEntry(walDir, after, func(e *raftpb.Entry) {
-		if request := v2Request(e); request != "" && len(found) < maxV2 && !slices.Contains(found, request) {
+		request, etcds := v2Request(e)
+		if etcds {
+			own++
+		} else if request != "" && len(found) < maxV2 && !slices.Contains(found, request) {
 			found = append(found, request)
 		}
 	})
-	return found, err
+	return found, own, err
 }
 
 // newestSnapshot is the newest one that is whole: etcd may be writing another. nil: there is none.
@@ -140,27 +144,25 @@ func keysInV2(data []byte) ([]string, error) {
 // ownV2 are the paths that etcd up to 3.5 writes by a request of the v2 API itself.
 var ownV2 = regexp.MustCompile(`^/0/(version|members/[[:xdigit:]]{1,16}/attributes)$`)
 
-// v2Request names the request of a client of the v2 API in an entry; empty: it has none. etcd 3.6
-// panics at those that it replays (server/etcdserver/apply_v2.go).
-func v2Request(e *raftpb.Entry) string {
+// v2Request names the request of the v2 API in an entry; empty: it has none. own says that etcd
+// wrote it itself. etcd 3.6 panics at all others that it replays (server/etcdserver/apply_v2.go).
+func v2Request(e *raftpb.Entry) (request string, own bool) {
 	if e.GetType() != raftpb.EntryNormal || len(e.Data) == 0 {
-		return ""
+		return "", false
 	}
 	if r, err := decodeRequest(e); r != nil || err != nil {
-		return ""
+		return "", false
 	}
-	request := e.Data
+	data := e.Data
 	if inner, ok := bytesField(e.Data, 2); ok {
 		if _, wrapped := bytesField(inner, 2); wrapped {
-			request = inner
+			data = inner
 		}
 	}
-	method, _ := bytesField(request, 2)
-	at, _ := bytesField(request, 3)
-	if string(method) == "PUT" && ownV2.Match(at) {
-		return ""
-	}
-	return strings.TrimSpace(fmt.Sprintf("the request %s %s", method, at))
+	method, _ := bytesField(data, 2)
+	at, _ := bytesField(data, 3)
+	return strings.TrimSpace(fmt.Sprintf("the request %s %s", method, at)),
+		string(method) == "PUT" && ownV2.Match(at)
 }
 
 // eachEntry goes through the entries of a log after an index, and keeps none. A torn end is one

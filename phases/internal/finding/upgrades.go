@@ -29,8 +29,10 @@ func ofUpgrades() []Kind {
 			"The members, or what is left of the v2 API, in the data of a running etcd could not be read.",
 			"Do what the text says."},
 		{EtcdV2Content, Critical,
-			"The data hold what clients wrote through the v2 API, with which etcd 3.6 does not start.",
-			"Find out who needs it, and delete it while etcd 3.5 runs."},
+			"The data hold what clients wrote through the v2 API, with which etcd 3.6 does not start, or the log " +
+				"what etcd " +
+				"3.5 wrote, with which 3.7 does not.",
+			"Find out who needs it, and delete it while etcd 3.5 runs; or wait for the next snapshot of the log."},
 		{EtcdFlagUnknown, Critical,
 			"A flag, a variable or a value that etcd is given means nothing to the new version, or two mean the same.",
 			"Remove it first, if etcd can do without."},
