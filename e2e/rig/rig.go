@@ -71,7 +71,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.clear(ctx); err != nil {
+	if err := errors.Join(allowWatchers(), c.clear(ctx)); err != nil {
 		return nil, fmt.Errorf("cannot start cluster %s: %w", c.Name, err)
 	}
 	if err := c.start(ctx); err != nil {
