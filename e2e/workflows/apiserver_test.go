@@ -101,7 +101,7 @@ func TestAnAPIServerThatUsesAllMembersOutlivesItsEtcd(t *testing.T) {
 	list := strings.Join(all, ",")
 	n.untouched(func() {
 		c.typed("cp1", "etcdpod apiserver set --all-members --dry-run",
-			0, "set --etcd-servers="+list+" in", all[2]+" is cp3, the ", "Nothing was changed")
+			0, "set --etcd-servers="+list+" in", all[2]+" is cp3, ", "Nothing was changed")
 	})
 	c.typed("cp1", "etcdpod apiserver set --all-members --yes", 0, "The API server is ready with the new settings")
 	before["kube-apiserver.yaml"] = strings.Replace(before["kube-apiserver.yaml"], n.ClientURL(), list, 1)
