@@ -15,7 +15,12 @@ import (
 // if it may read all that is there. What cannot be read must not be taken for absent.
 func (n *Node) Denied() string {
 	denies := func(name string, mode uint32) bool {
-		return errors.Is(unix.Access(n.Look.FS.Real(name), mode), unix.EACCES)
+		name = n.Look.FS.Real(name)
+		var st unix.Stat_t
+		if unix.Stat(name, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			mode &^= unix.X_OK // a file in a directory's place nobody searches, root neither
+		}
+		return errors.Is(unix.Access(name, mode), unix.EACCES)
 	}
 	const pki = observe.KubeadmCertificatesDir
 	for _, dir := range []string{n.Look.Config.StaticPodPath, journal.RunsDir, pki, path.Join(pki, "etcd")} {
