@@ -57,7 +57,8 @@ func TestAnEtcdThatDoesNotBecomeHealthyIsTakenBackByItself(t *testing.T) {
 		file := k.node.Path(manifestDir + "/etcd.yaml")
 		good, err := os.ReadFile(file)
 		k.Must(err)
-		bad := strings.Replace(string(good), "--snapshot-count=10000", "--snapshot-count=many", 1)
+		// Only etcd itself can tell that this is no retention: no number would be refused before.
+		bad := strings.Replace(string(good), "--snapshot-count=10000", "--auto-compaction-retention=many", 1)
 		if bad == string(good) {
 			t.Fatal("the manifest has no --snapshot-count to break")
 		}
