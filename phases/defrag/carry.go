@@ -231,7 +231,7 @@ func (d *Defrag) ended(ctx context.Context, i, looks int, l *lock) error {
 	committed := d.c.Committed()
 	for began := clock.Now(); ; keep() {
 		d.c.looks[i] = d.c.lookAt(ctx, i)
-		behind := d.behind(ctx, i, committed, keep)
+		behind := d.c.Behind(ctx, i, committed, keep)
 		switch {
 		case behind == 0 && d.c.looks[i].err == nil:
 			return nil

@@ -261,33 +261,10 @@ func (d *Defrag) reason(ctx context.Context, i int, m *Member) (string, error) {
 		return fmt.Sprintf("it would become smaller by about %s (%d %%): --min-reclaim is %s", engine.Size(gain),
 			100*gain/max(1, m.SizeBytes), d.o.MinReclaim.text), nil
 	}
-	if behind := d.behind(ctx, i, d.c.Committed(), func() {}); behind > 0 {
+	if behind := d.c.Behind(ctx, i, d.c.Committed(), func() {}); behind > 0 {
 		return fmt.Sprintf("it is %d entries behind", behind), nil
 	}
 	return "", nil
-}
-
-// How often a member is looked at that has not yet applied what was committed: clients write all
-// the time.
-const (
-	stepTries = 10
-	stepPause = 500 * time.Millisecond
-)
-
-// behind is by how many entries a member does not catch up with what was committed a moment ago. It
-// calls tick between two looks.
-func (d *Defrag) behind(ctx context.Context, i int, committed uint64, tick func()) uint64 {
-	for try := 1; ; try++ {
-		applied := d.c.Status(i).RaftApplied
-		if d.c.Silent(i) == nil && applied >= committed {
-			return 0
-		}
-		if try == stepTries || d.node.Clock.Sleep(ctx, stepPause) != nil {
-			return max(1, committed-min(committed, applied))
-		}
-		tick()
-		d.c.Again(ctx, i)
-	}
 }
 
 // spareRoom is what must be free besides the new file.

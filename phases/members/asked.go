@@ -118,3 +118,19 @@ func (a *Asked) MetricsURLs(ctx context.Context, i int) (urls []string) {
 	})
 	return urls
 }
+
+// Behind is by how many entries a member does not catch up with what was committed a moment ago. It
+// calls tick between two looks.
+func (a *Asked) Behind(ctx context.Context, i int, committed uint64, tick func()) uint64 {
+	for try := 1; ; try++ {
+		applied := a.Status(i).RaftApplied
+		if a.Silent(i) == nil && applied >= committed {
+			return 0
+		}
+		if try == stepTries || a.r.node.Clock.Sleep(ctx, stepPause) != nil {
+			return max(1, committed-min(committed, applied))
+		}
+		tick()
+		a.Again(ctx, i)
+	}
+}

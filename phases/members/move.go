@@ -183,8 +183,8 @@ func (m *Move) checkTarget(context.Context) error {
 	return nil
 }
 
-// How often a member is looked at that has not yet applied what the leader had committed: clients
-// write all the time.
+// How often a member is looked at that has not yet applied what was committed: clients write all
+// the time.
 const (
 	stepTries = 10
 	stepPause = 500 * time.Millisecond

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -99,13 +98,6 @@ func lookAt(ctx context.Context, n *together.Node, o Options) (*looked, error) {
 	return l, ctx.Err()
 }
 
-// How often a member is looked at that has not yet applied what was committed: clients write all
-// the time.
-const (
-	stepTries = 10
-	stepPause = 500 * time.Millisecond
-)
-
 // ask asks the members.
 func (l *looked) ask(ctx context.Context, n *observe.Node) error {
 	asked, err := members.Ask(ctx, n)
@@ -117,17 +109,11 @@ func (l *looked) ask(ctx context.Context, n *observe.Node) error {
 	for i, e := range asked.Members {
 		m := listed{id: asked.MemberID(i), name: e.Name, role: e.Role, node: e.Node, started: e.Started,
 			answers: e.Answers, why: e.Error, version: e.Version, storage: e.StorageVersion}
-		for try := 1; m.answers; try++ {
-			applied := asked.Status(i).RaftApplied
-			if applied >= committed || asked.Silent(i) != nil {
-				m.behind = 0
-				break
-			}
-			m.behind = committed - applied
-			if try == stepTries || n.Clock.Sleep(ctx, stepPause) != nil {
-				break
-			}
-			asked.Again(ctx, i)
+		if m.answers {
+			m.behind = asked.Behind(ctx, i, committed, func() {})
+		}
+		if asked.Silent(i) != nil {
+			m.behind = 0
 		}
 		if d := asked.Status(i).Downgrade; d != "" {
 			l.downgrade = d
