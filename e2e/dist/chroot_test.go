@@ -15,7 +15,9 @@ import (
 	"testing"
 )
 
-// chroot is this Debian with a layer over it: what is changed there is in the layer alone.
+// chroot is this Debian with a layer over it: what is changed there is in the layer alone. /run is
+// its own, since what is there is of processes, not of packages: systemd-analyze notes there what
+// it has read.
 type chroot struct {
 	t   *testing.T
 	pid int    // of the process that holds the mounts
@@ -34,6 +36,7 @@ func newChroot(t *testing.T) *chroot {
 		mount -t overlay -o lowerdir=/,upperdir="$1"/upper,workdir="$1"/work overlay root
 		mount --rbind /dev root/dev
 		mount -t proc proc root/proc
+		mount -t tmpfs tmpfs root/run
 		echo ready
 		exec cat >&2`, "sh", c.dir)
 	stdin, err := holder.StdinPipe()
