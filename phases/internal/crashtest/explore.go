@@ -26,10 +26,12 @@ import (
 // is being said or written, in which command. A coordinator remembers nothing else that is not in
 // the journals.
 
-// attempt is a run that the first fault struck, and the instants after it.
+// attempt is a run that the first fault struck, the instants after it, and the states in which its
+// coordinator could be lost from then on.
 type attempt struct {
 	first misfortune
 	after []mark
+	later []State
 }
 
 // runs returns the states that a run with one fault leaves.
@@ -44,11 +46,16 @@ func (e *Explorer) runs(make func() *Cluster, hows []how) (states []State, attem
 	parallel(e, e.misfortunes(c, hows), func(m misfortune) {
 		c := make()
 		c.strikes = []misfortune{m}
-		a := attempt{first: m, after: nil}
+		a := attempt{first: m}
 		c.marks = func(m mark) { a.after = append(a.after, m) }
-		more, err := e.Watch(c, c.work.Name+" with "+m.String(), false, func() error { return c.Run(c.Names[0]) })
+		story := a.story(c)
+		c.Seen = e.lost(c, story, true, &a.later)
+		more, err := e.Watch(c, story, false, func() error { return c.Run(c.Names[0]) })
 		if err == nil && !c.Settled() {
-			e.fail(fmt.Errorf("%s with %s: it ended well, and left something open", c.work.Name, m))
+			e.fail(fmt.Errorf("%s: it ended well, and left something open", story))
+		}
+		if f := e.found(c, story, true); f != nil {
+			a.later = append(a.later, State{f, story, m.node})
 		}
 		a.after = slices.DeleteFunc(a.after, func(later mark) bool { return later.at <= m.at })
 		mu.Lock()
@@ -57,6 +64,8 @@ func (e *Explorer) runs(make func() *Cluster, hows []how) (states []State, attem
 	})
 	return states, attempts
 }
+
+func (a attempt) story(c *Cluster) string { return c.work.Name + " with " + a.first.String() }
 
 // misfortunes returns what can strike nodes other than the coordinator's in a command like this
 // one. Between two instants of a node nothing on it changes.
@@ -124,13 +133,10 @@ func (e *Explorer) fresh(look uint64, how how) bool {
 // twice settles the states left by runs that two faults strike, and counts them.
 func (e *Explorer) twice(make func() *Cluster, attempts []attempt, hows []how) int {
 	return settled(e, attempts, func(a attempt) []State {
-		c := make()
-		story := c.work.Name + " with " + a.first.String()
-		c.strikes = []misfortune{a.first}
-		states, _ := e.Watch(c, story, true, func() error { return c.Run(c.Names[0]) })
-		states = append(states, e.powerless(states, c.Names[0])...)
-		a.after = slices.DeleteFunc(a.after, func(m mark) bool { return m.node == c.Names[0] })
-		return append(states, e.again(a, story, func(strikes []misfortune) (*Cluster, func() error) {
+		first := make()
+		states := append(slices.Clone(a.later), e.powerless(a.later, first.Names[0])...)
+		a.after = slices.DeleteFunc(a.after, func(m mark) bool { return m.node == first.Names[0] })
+		return append(states, e.again(a, a.story(first), func(strikes []misfortune) (*Cluster, func() error) {
 			c := make()
 			c.strikes = strikes
 			return c, func() error { return c.Run(c.Names[0]) }

@@ -40,12 +40,14 @@ func NewExplorer() *Explorer {
 	return &Explorer{seen: map[uint64]bool{}, Ends: map[string]int{}, struck: map[uint64]bool{}, oneIn: 1}
 }
 
-// found returns a fork of a state that has not been seen before, else nil.
-func (e *Explorer) found(c *Cluster, how string) *Cluster {
-	key := c.Key()
-	if e.Afar {
-		key = c.Far()
+// found returns a fork of a state that has not been seen before, else nil; afar: looked at from
+// there.
+func (e *Explorer) found(c *Cluster, how string, afar bool) *Cluster {
+	look := c.Key
+	if afar {
+		look = c.Far
 	}
+	key := look()
 	e.mu.Lock()
 	e.transitions++
 	known := e.seen[key]
@@ -86,17 +88,10 @@ type State struct {
 // in which it ends.
 func (e *Explorer) Watch(c *Cluster, story string, second bool, command func() error) (states []State, err error) {
 	if second {
-		c.Seen = func(now *Cluster) {
-			if len(c.strikes) > 0 && c.hit.at == 0 {
-				return // the first fault is still to come
-			}
-			if f := e.found(now, story); f != nil {
-				states = append(states, State{f, story + fmt.Sprintf("; lost at instant %d", now.Instants), now.At})
-			}
-		}
+		c.Seen = e.lost(c, story, e.Afar, &states)
 	}
 	err = command()
-	if f := e.found(c, story); f != nil {
+	if f := e.found(c, story, e.Afar); f != nil {
 		hit := c.At
 		if c.hit.at > 0 {
 			hit = c.hit.node
@@ -104,6 +99,19 @@ func (e *Explorer) Watch(c *Cluster, story string, second bool, command func() e
 		states = append(states, State{f, story, hit})
 	}
 	return states, err
+}
+
+// lost notes the states in which a command's coordinator could be lost, once the first fault has
+// struck it.
+func (e *Explorer) lost(c *Cluster, story string, afar bool, states *[]State) func(now *Cluster) {
+	return func(now *Cluster) {
+		if len(c.strikes) > 0 && c.hit.at == 0 {
+			return // the first fault is still to come
+		}
+		if f := e.found(now, story, afar); f != nil {
+			*states = append(*states, State{f, story + fmt.Sprintf("; lost at instant %d", now.Instants), now.At})
+		}
+	}
 }
 
 // parallel calls do for each item of a list, on all cores, until something is wrong.
@@ -132,7 +140,7 @@ func (e *Explorer) powerless(states []State, node string) (more []State) {
 		f := s.Fork()
 		f.Nodes[node].Machine.Reboot(sim.DropUnsynced, nil)
 		f.Nodes[node].Machine.Revive()
-		if f = e.found(f, s.Story); f != nil {
+		if f = e.found(f, s.Story, e.Afar); f != nil {
 			more = append(more, State{f, s.Story + ", with its node's power", node})
 		}
 	}
