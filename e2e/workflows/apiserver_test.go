@@ -357,8 +357,9 @@ func TestAChangeOfTheAPIServerKilledAnywhereEndsWhollyOldOrWhollyNew(t *testing.
 			n.annotate()
 			servers := []string{n.ClientURL(), n.atAddress()} // the same etcd at two addresses
 			total := len(n.operations("apiserver", "set", "--etcd-servers", servers[1]))
-			for at := range turns(total, pass) {
-				for _, after := range []time.Duration{0, 3 * time.Millisecond, 300 * time.Millisecond} {
+			for at := range turns(total, pass, 2) {
+				afters := []time.Duration{0, 3 * time.Millisecond, 300 * time.Millisecond}
+				for _, after := range oneOf(at/2, afters) {
 					before := n.manifests()
 					set := []string{"apiserver", "set", "--yes", "--etcd-servers", servers[1]}
 					n.killAt(moment{at, "started", after}, set...)

@@ -205,7 +205,7 @@ func TestInitKilledAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 		t.Run(command, func(t *testing.T) {
 			n := bare(t, binaries.Etcd36)
 			total := len(n.operations("init", "--config", n.kubeadm()))
-			for at := range turns(total, pass) {
+			for at := range turns(total, pass, 2) {
 				after := time.Duration(at%3) * time.Millisecond
 				n.killAt(moment{at, "started", after}, "init", "--config", n.kubeadm(), "--yes")
 				run := n.open()

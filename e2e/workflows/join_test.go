@@ -221,7 +221,7 @@ func TestAJoinKilledAtEachOperationEndsWhollyOldOrWhollyNew(t *testing.T) {
 			j := first.newcomer(1)
 			j.done(j.typed("phase", "certs", "--yes")...) // they are killed with init
 			total := len(j.operations(j.typed()...))
-			for at := range turns(total, pass) {
+			for at := range turns(total, pass, 2) {
 				j.killAt(moment{at, "started", time.Duration(at%4) * time.Millisecond}, j.typed("--yes")...)
 				run := j.open()
 				j.want(3, j.typed("--yes"), run.ID, "etcdpod resume")

@@ -17,8 +17,11 @@ import (
 // kill. The simulated crashes of package phases hit every instant, this shows that they tell the
 // truth.
 func TestARestoreKilledAnywhereEndsWhollyNewOrWhollyOld(t *testing.T) {
-	pass := 0
-	for _, how := range []struct {
+	settles := []struct {
+		name   string
+		settle func(*node, backup, state)
+	}{{"resumed", resume}, {"rolled back", rollBack}}
+	for i, how := range []struct {
 		name string
 		at   moment
 	}{
@@ -26,10 +29,8 @@ func TestARestoreKilledAnywhereEndsWhollyNewOrWhollyOld(t *testing.T) {
 		{"a little after", moment{state: "started", after: 4 * time.Millisecond}},
 		{"at the end of", moment{state: "finished"}},
 	} {
-		for verb, settle := range map[string]func(*node, backup, state){"resumed": resume, "rolled back": rollBack} {
-			own := pass
-			pass++
-			t.Run("killed "+how.name+" each operation and "+verb, func(t *testing.T) {
+		for j, by := range settles {
+			t.Run("killed "+how.name+" each operation and "+by.name, func(t *testing.T) {
 				n, at := start(t, sandbox.Options{}), how.at
 				b := n.backup()
 				n.change()
@@ -37,19 +38,19 @@ func TestARestoreKilledAnywhereEndsWhollyNewOrWhollyOld(t *testing.T) {
 				if len(plan) < 15 {
 					t.Fatalf("a restore has %d operations", len(plan))
 				}
-				for at.operation = range turns(len(plan), own) {
-					n.killAndSettle(at, plan, b, settle)
+				for at.operation = range turns(len(plan), len(settles)*i+j, 3*len(settles)) {
+					n.killAndSettle(at, plan, b, by.settle)
 				}
 			})
 		}
 	}
 }
 
-// turns are the operations of a plan, from 1, at which a pass kills it: those whose turn it is. Of
-// two passes in a row each kills at every second operation; all do at all of them with
-// ETCDPOD_MATRIX=full.
-func turns(total, pass int) iter.Seq[int] {
-	first, step := 1+pass%2, 2
+// turns are the operations of a plan, from 1, at which a pass kills it: those whose turn it is. The
+// passes, counted from 0, kill at one operation after the other, so that each is killed once; all do
+// at all of them with ETCDPOD_MATRIX=full.
+func turns(total, pass, passes int) iter.Seq[int] {
+	first, step := 1+pass, passes
 	if os.Getenv("ETCDPOD_MATRIX") == "full" {
 		first, step = 1, 1
 	}
@@ -57,6 +58,14 @@ func turns(total, pass int) iter.Seq[int] {
 		for at := first; at <= total && yield(at); at += step {
 		}
 	}
+}
+
+// oneOf is the one of several whose turn it is, or all of them with ETCDPOD_MATRIX=full.
+func oneOf[T any](turn int, all []T) []T {
+	if os.Getenv("ETCDPOD_MATRIX") == "full" {
+		return all
+	}
+	return all[turn%len(all):][:1]
 }
 
 // killAndSettle kills a restore with that plan, and ends what it leaves.

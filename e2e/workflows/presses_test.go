@@ -68,21 +68,13 @@ func TestCtrlCPressedAtEachPhaseEndsAsTheScreenSays(t *testing.T) {
 			turn := 0
 			for i, phase := range c.phases() {
 				c.columns = []uint16{80, 40}[i%2]
-				for _, how := range sampled(i) {
+				for _, how := range oneOf(i, allPresses) {
 					c.press(phase, c.Root, how, turn)
 					turn++
 				}
 			}
 		})
 	}
-}
-
-// sampled are the presses whose turn it is at a phase: one, or all with ETCDPOD_MATRIX=full.
-func sampled(phase int) []presses {
-	if os.Getenv("ETCDPOD_MATRIX") == "full" {
-		return allPresses
-	}
-	return allPresses[phase%len(allPresses):][:1]
 }
 
 // phases are those that do something.

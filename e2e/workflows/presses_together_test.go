@@ -45,7 +45,7 @@ func (c *cluster) pressAt(i *interruptible, places ...at) {
 	turn := 0
 	for phase, at := range places {
 		i.columns, i.held = []uint16{80, 40}[phase%2], at.on == i.Node
-		how := sampled(phase)
+		how := oneOf(phase, allPresses)
 		if i.again == nil && phase == len(places)-1 {
 			how = how[:1]
 		}

@@ -184,7 +184,7 @@ func TestAnAddressChangeKilledAnywhereIsFinishedOrTakenBack(t *testing.T) {
 			if len(plan) < 15 {
 				t.Fatalf("an address is changed by %d operations", len(plan))
 			}
-			for operation := range turns(len(plan), pass) {
+			for operation := range turns(len(plan), pass, 2) {
 				n.put("/before", fmt.Sprint(operation))
 				before := n.manifests()
 				// One that its certificates are not for yet.

@@ -268,7 +268,7 @@ func TestRenewKilledAnywhereEndsWhollyOldOrWhollyNew(t *testing.T) {
 				must(t, os.Chmod(n.Path(pkiDir+base+".crt"), 0o644))
 			}
 			total := len(n.operations("certs", "renew"))
-			for at := range turns(total, pass) {
+			for at := range turns(total, pass, 2) {
 				before := n.pairs()
 				n.killAt(moment{at, "started", time.Duration(at%3) * time.Millisecond}, "certs", "renew", "--yes")
 				run := n.open()

@@ -195,7 +195,7 @@ func TestRequestsKilledAnywhereAreAllThereOrNone(t *testing.T) {
 			n := bare(t, binaries.Etcd36)
 			args := []string{"certs", "generate-csr", "--csr-dir", "/root/csr", "--config", n.kubeadm()}
 			total := len(n.operations(args...))
-			for at := range turns(total, pass) {
+			for at := range turns(total, pass, 2) {
 				n.killAt(moment{at, "started", time.Duration(at%3) * time.Millisecond}, args...)
 				n.want(3, args, n.open().ID, "etcdpod resume")
 				n.done(command)
