@@ -29,6 +29,10 @@ GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.
 REAL := /(docs|e2e/demo|e2e/sandbox|e2e/workflows|phases/internal/etcd)$$
 LONG := WhateverHappens|Anywhere|AnyStep|EveryStep|EveryState|Matrix|Exploration
 
+# What make test tries a fixed sample of, and make e2e-matrix all: the tests that look at
+# ETCDPOD_MATRIX. phases/internal/crashtest/sampled_test.go holds their names to this.
+SAMPLED := TwoFaults|SomebodyElse|WhateverHappens|Interrupt|Mutated|Killed|CtrlC
+
 # Packages that compute, or use the kernel's files and processes, which arm64 could do otherwise. The
 # others, which run a real etcd or simulate whole nodes, are left to machines of that kind.
 ARM64 := ./cmd/etcdpod ./manifests ./templates ./pki ./phases/engine ./phases/internal/journal ./phases/internal/op
@@ -93,8 +97,8 @@ test-arm64:
 
 e2e-matrix: build
 	$(GO) run ./e2e/binaries/build all
-	ETCDPOD_MATRIX=full $(GO) test -p 1 -timeout 2h -count 1 -v -run "EveryStateThatTwoFaults|SomebodyElse|WhateverHappens" ./phases/...
-	ETCDPOD=$(CURDIR)/bin/etcdpod ETCDPOD_MATRIX=full $(GO) test -timeout 2h -count 1 -v -run "Killed|CtrlC" ./e2e/workflows
+	ETCDPOD_MATRIX=full $(GO) test -p 1 -timeout 2h -count 1 -v -run "$(SAMPLED)" ./phases/...
+	ETCDPOD=$(CURDIR)/bin/etcdpod ETCDPOD_MATRIX=full $(GO) test -timeout 2h -count 1 -v -run "$(SAMPLED)" ./e2e/workflows
 	$(GO) run ./e2e/binaries/build containerd
 	ETCDPOD_MATRIX=full $(GO) test -tags e2e -p 1 -timeout 10h -count 1 -v -run Matrix ./e2e/machines/... ./e2e/cluster/... ./e2e/threenodes/...
 

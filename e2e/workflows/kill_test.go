@@ -47,8 +47,8 @@ func TestARestoreKilledAnywhereEndsWhollyNewOrWhollyOld(t *testing.T) {
 }
 
 // turns are the operations of a plan, from 1, at which a pass kills it: those whose turn it is. The
-// passes, counted from 0, kill at one operation after the other, so that each is killed once; all do
-// at all of them with ETCDPOD_MATRIX=full.
+// passes, counted from 0, kill at one operation after the other, so that each is killed once; all
+// kill at each with ETCDPOD_MATRIX=full.
 func turns(total, pass, passes int) iter.Seq[int] {
 	first, step := 1+pass, passes
 	if os.Getenv("ETCDPOD_MATRIX") == "full" {

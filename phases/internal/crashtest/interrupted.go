@@ -28,11 +28,11 @@ func (w *Node) interruptAt(at int) {
 	})
 }
 
-// InterruptedAnywhere interrupts a run before its steps: one in 3, with -short one in 12, and with
+// InterruptedAnywhere interrupts a run before its steps: one in 7, with -short one in 28, and with
 // ETCDPOD_MATRIX=full each. Then it interrupts it again on the way back, before the steps of that,
 // and interrupts the command that settles what that leaves: what goes back is not stopped by that.
 func InterruptedAnywhere(t *testing.T, cases []Case) {
-	oneIn := int(part(3))
+	oneIn := int(part(7))
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
@@ -129,7 +129,7 @@ func (w *Node) aborted() bool {
 }
 
 // InterruptedTogether interrupts the coordinator of a run on several nodes at some instants of any
-// of them: one in 16, and with ETCDPOD_MATRIX=full at each.
+// of them: one in 24, and with ETCDPOD_MATRIX=full at each.
 func InterruptedTogether(t *testing.T, w Together) {
 	clean := w.Fresh(t)
 	if err := clean.Run(w.Nodes[0]); err != nil {
@@ -138,7 +138,7 @@ func InterruptedTogether(t *testing.T, w Together) {
 	e, count, mu := NewExplorer(), map[string]int{}, sync.Mutex{}
 	var plays []play
 	for at := 1; at <= clean.Instants; at++ {
-		if chosen(part(16), "interrupt", at) {
+		if chosen(part(24), "interrupt", at) {
 			plays = append(plays, play{at: at, node: w.Nodes[0]})
 		}
 	}

@@ -45,7 +45,7 @@ func chosen(oneIn uint64, what ...any) bool {
 
 // Meddled lets somebody else act at every step of a run.
 func Meddled(t *testing.T, cases []Case) {
-	oneIn := part(24)
+	oneIn := part(60)
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
@@ -217,7 +217,7 @@ func keptWrites(nodes []*Node, outcome string, agreed bool, given []string) erro
 // the run goes on, or its coordinator was killed at that instant, and it is resumed or rolled back
 // from one of the nodes.
 func MeddledTogether(t *testing.T, w Together) {
-	oneIn := part(48)
+	oneIn := part(120)
 	clean := w.Fresh(t)
 	if err := clean.Run(w.Nodes[0]); err != nil {
 		t.Fatal(err)
