@@ -129,7 +129,7 @@ func (w *Node) aborted() bool {
 }
 
 // InterruptedTogether interrupts the coordinator of a run on several nodes at some instants of any
-// of them: one in 24, and with ETCDPOD_MATRIX=full at each.
+// of them: one in 16, and with ETCDPOD_MATRIX=full at each.
 func InterruptedTogether(t *testing.T, w Together) {
 	clean := w.Fresh(t)
 	if err := clean.Run(w.Nodes[0]); err != nil {
@@ -138,7 +138,7 @@ func InterruptedTogether(t *testing.T, w Together) {
 	e, count, mu := NewExplorer(), map[string]int{}, sync.Mutex{}
 	var plays []play
 	for at := 1; at <= clean.Instants; at++ {
-		if chosen(part(24), "interrupt", at) {
+		if chosen(part(16), "interrupt", at) {
 			plays = append(plays, play{at: at, node: w.Nodes[0]})
 		}
 	}
