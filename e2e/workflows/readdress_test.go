@@ -191,7 +191,7 @@ func TestAnAddressChangeKilledAnywhereIsFinishedOrTakenBack(t *testing.T) {
 				next := fmt.Sprintf("127.0.0.%d", 100+operation)
 				n.killAt(moment{operation, "started", 0}, "readdress", "--yes", "--address", next)
 				run, with := n.open(), command
-				if run.Phase == "wire-apiserver" { // past the commit point
+				if run.Committed {
 					n.want(5, []string{"rollback"}, "etcdpod resume")
 					with = "resume"
 				}
