@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -182,6 +183,7 @@ func memberRows(st status.Status, now time.Time) [][]string {
 		}
 		names = append(names, name)
 	}
+	slices.Sort(names)
 	if len(names) > 0 {
 		add("members", "%s", strings.Join(names, ", "))
 	}

@@ -118,8 +118,9 @@ func (s *SnapshotFacts) cluster() op.ID {
 	return op.ID(id)
 }
 
-// churn is what components write all the time, with nobody's doing.
-var churn = []string{"events", "leases", "masterleases"}
+// churn is what components write all the time, with nobody's doing. An API server that passes on to
+// its peers what it does not know itself has an entry of its own in peerserverleases, too.
+var churn = []string{"events", "leases", "masterleases", "peerserverleases"}
 
 // mostNamed is how many resources are named; the others are counted.
 const mostNamed = 5

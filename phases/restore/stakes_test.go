@@ -18,7 +18,7 @@ func TestWhatARestoreGivesUpIsSaid(t *testing.T) {
 	before := []op.Count{{Resource: "secrets", Objects: 7}, {Resource: "pods", Objects: 120},
 		{Resource: "events", Objects: 5}, {Resource: "jobs.batch", Objects: 1}}
 	changes := map[string]etcd.Changes{"secrets": {Now: 8, Made: 2, Changed: 1}, "pods": {Now: 120},
-		"events": {Now: 900, Made: 900}}
+		"events": {Now: 900, Made: 900}, "peerserverleases": {Now: 3, Changed: 3}}
 	live := &observe.Live{ClusterID: 0xab, Revision: 900}
 	for name, tt := range map[string]struct {
 		options  Options
