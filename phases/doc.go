@@ -13,10 +13,11 @@
 //	request           certs.Request
 //	apiserver         apiserver.Set, as a joint workflow apiserver.Joint
 //
-// restore.Together, members.Remove, members.Replace and apiserver.SetTogether carry out the joint
-// workflows. members.PlanMove and members.PlanPeerURL change the cluster by one request, and
-// defrag.Plan has each member do what nothing undoes: there is nothing to journal. Commands that
-// only look have no phases: status.Of and status.OfNodes, members.List, certs.Check, apiserver.Show
-// and apiserver.ShowNodes, upgrade.Ahead, backup.List and backup.Verify. prune.Delete deletes what
-// runs kept. docs/architecture.md shows how it all fits together.
+// restore.Together, members.Remove, members.Replace, members.ReaddressTogether and
+// apiserver.SetTogether plan the joint workflows, and what they return carries the plan out.
+// members.PlanMove and members.PlanPeerURL change the cluster by one request, and defrag.Plan has
+// each member do what nothing undoes: there is nothing to journal. Commands that only look have no
+// phases: status.Of and status.OfNodes, members.List, certs.Check, apiserver.Show and
+// apiserver.ShowNodes, upgrade.Ahead, backup.List and backup.Verify. prune.Delete deletes what runs
+// kept. docs/architecture.md shows how it all fits together.
 package phases

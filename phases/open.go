@@ -35,6 +35,7 @@ type Config struct {
 	Version           string   // of etcdpod
 	Command           []string // as typed
 	Emit              func(engine.Event)
+	CarriesOut        func(run string) // told of the run that this process carries out
 	// Arguments with which this program does [ServeApart]; none: what that would do is done in this
 	// process.
 	Apart              []string
@@ -93,7 +94,7 @@ func Open(c Config) (*Node, error) {
 	parts := engine.Parts{
 		Host: host, Etcd: bind.NewEtcd(disk, bind.Apart(c.Apart)), API: bind.NewAPIServer(disk),
 		Certificates: bind.NewCertificates(disk, host.Clock), Involved: observe.InvolvedText,
-		Version: c.Version, Command: c.Command, Emit: c.Emit,
+		Version: c.Version, Command: c.Command, Emit: c.Emit, CarriesOut: c.CarriesOut,
 		TooLate: tooLate(), Unready: unready,
 	}
 	n := together.NewNode(parts, observe.Node{Config: kubelet,

@@ -10,7 +10,6 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases"
 	"github.com/etcdpod/etcdpod/phases/apiserver"
-	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/together"
 )
 
@@ -201,12 +200,7 @@ func (s *session) setAPIServers(c *cli.Context, set apiserver.Options) error {
 		return err
 	}
 	return s.jointly(c, joint{
-		carryOut: func(n *together.Node, confirm func(engine.TogetherPlan) error) error {
-			return apiserver.SetTogether(c.Context, n, o, confirm)
-		},
-		preview: func(n *together.Node) (engine.TogetherPlan, error) {
-			return apiserver.PreviewTogether(c.Context, n, o)
-		},
+		plan:     apiserver.SetTogether(o),
 		workflow: "apiserver",
 		said: fmt.Sprintf("The API servers of %s are ready with the new settings (run %%s). The old manifests are "+
 			"kept until `etcdpod prune`.", count(len(o.Nodes), "node", "nodes")),

@@ -82,6 +82,7 @@ func (s *session) config(c *cli.Context, emit func(engine.Event)) (phases.Config
 		Endpoints:     c.StringSlice("endpoints"), CACert: c.String("cacert"),
 		Cert: c.String("cert"), Key: c.String("key"),
 		Version: thisBuild().Version, Command: append([]string{"etcdpod"}, s.args...), Emit: emit,
+		CarriesOut:         s.carriesOut,
 		KubeletStopTimeout: c.Duration("stop-timeout"), Apart: s.apart,
 	}, nil
 }

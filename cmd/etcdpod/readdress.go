@@ -87,24 +87,15 @@ func (s *session) readdressTogether(c *cli.Context) (err error) {
 	if err := o.Check(); err != nil {
 		return err
 	}
-	without := false // a quorum
 	return s.jointly(c, joint{
 		workflow: "readdress",
-		instead: func() string {
-			if !without {
+		plan:     members.ReaddressTogether(o),
+		instead: func(plan engine.TogetherPlan) string {
+			if len(plan.Notes) == 0 { // they are about a quorum that the members did not have
 				return ""
 			}
 			return "The members have a quorum again (run %s). If one has stayed at its old address, run the command " +
 				"once more: it follows now. The old manifests and certificates are kept until `etcdpod prune`."
-		},
-		carryOut: func(n *together.Node, confirm func(engine.TogetherPlan) error) error {
-			return members.ReaddressTogether(c.Context, n, o, func(plan engine.TogetherPlan) error {
-				without = len(plan.Notes) > 0 // they are about that
-				return confirm(plan)
-			})
-		},
-		preview: func(n *together.Node) (engine.TogetherPlan, error) {
-			return members.PreviewReaddress(c.Context, n, o)
 		},
 		said: fmt.Sprintf("The etcds of %s serve at their new addresses (run %%s). The old manifests and certificates "+
 			"are kept until `etcdpod prune`. Where kubeadm's files still name the old addresses, change them: "+

@@ -6,7 +6,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/together"
 )
@@ -46,12 +45,7 @@ etcdpod remove 8e9e05c52164694d --nodes cp1,cp2,cp3=10.0.0.13 --yes`,
 				return err
 			}
 			return s.jointly(c, joint{
-				carryOut: func(n *together.Node, confirm func(engine.TogetherPlan) error) error {
-					return members.Remove(c.Context, n, options, confirm)
-				},
-				preview: func(n *together.Node) (engine.TogetherPlan, error) {
-					return members.PreviewRemove(c.Context, n, options)
-				},
+				plan: members.Remove(options),
 				// The plan has said what the member is called; a percent sign in a name is no verb.
 				said: fmt.Sprintf("Removed %s by run %%s. None of its data was deleted. If its node is still there, "+
 					"run `kubeadm reset` on it; then run `kubectl delete node`.",

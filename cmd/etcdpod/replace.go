@@ -54,12 +54,7 @@ etcdpod replace cp3 --with cp3 --nodes cp1,cp2 --config /etc/kubernetes/kubeadm.
 			}
 			named := strings.NewReplacer("%", "%%") // a percent sign in a name is no verb
 			return s.jointly(c, joint{
-				carryOut: func(n *together.Node, confirm func(engine.TogetherPlan) error) error {
-					return members.Replace(c.Context, n, options, confirm)
-				},
-				preview: func(n *together.Node) (engine.TogetherPlan, error) {
-					return members.PreviewReplace(c.Context, n, options)
-				},
+				plan: members.Replace(options),
 				said: fmt.Sprintf("Replaced %s: %s is a member, by run %%s. Now run the rest of `kubeadm join` there.",
 					named.Replace(options.Member), named.Replace(options.With.Name)),
 			})

@@ -112,6 +112,14 @@ func (s *session) denied(c *cli.Context, err error) error {
 	return mustBeRoot(c, err.Error())
 }
 
+// carriesOut remembers which run is carried out: an interrupt may come before anything is heard of
+// it.
+func (s *session) carriesOut(run string) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	s.runID = run
+}
+
 // note remembers which run an event is of, and returns what is to be shown before the first one of
 // a run.
 func (s *session) note(e engine.Event) (before []engine.Event) {

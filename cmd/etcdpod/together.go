@@ -32,12 +32,7 @@ func (s *session) restoreTogether(c *cli.Context) error {
 		return err
 	}
 	return s.jointly(c, joint{
-		carryOut: func(n *together.Node, confirm func(engine.TogetherPlan) error) error {
-			return restore.Together(c.Context, n, options, confirm)
-		},
-		preview: func(n *together.Node) (engine.TogetherPlan, error) {
-			return restore.PreviewTogether(c.Context, n, options)
-		},
+		plan: restore.Together(options),
 		said: fmt.Sprintf("Restored on %s by run %%s. What it replaced is kept on each node until `etcdpod prune`.",
 			count(max(1, len(options.Nodes)), "node", "nodes")),
 	})
@@ -45,10 +40,10 @@ func (s *session) restoreTogether(c *cli.Context) error {
 
 // joint is a command that changes several nodes as one run.
 type joint struct {
-	carryOut func(n *together.Node, confirm func(engine.TogetherPlan) error) error
-	preview  func(n *together.Node) (engine.TogetherPlan, error)
-	said     string        // when it is done, with the run's id for %s
-	instead  func() string // said then where it depends on the plan; empty: what stands there
+	plan together.Planner
+	said string // when it is done, with the run's id for %s
+	// instead is said then where it depends on the plan; empty: what stands above.
+	instead  func(engine.TogetherPlan) string
 	workflow string
 	// unchanged is printed instead if there was nothing to do; empty if there always is something.
 	unchanged string
@@ -65,8 +60,10 @@ func (s *session) jointly(c *cli.Context, j joint) error {
 	if err := s.mayAsk(c); err != nil {
 		return err
 	}
+	var seen engine.TogetherPlan
 	run, err := s.watchRun(c, func(n *phases.Node, show display) error {
-		return j.carryOut(n.Several(), func(plan engine.TogetherPlan) error {
+		return j.plan.CarryOut(c.Context, n.Several(), func(plan engine.TogetherPlan) error {
+			seen = plan
 			if j.unchanged != "" && plan.Empty() {
 				return errNothingToDo
 			}
@@ -96,7 +93,7 @@ func (s *session) jointly(c *cli.Context, j joint) error {
 	s.doneWith(c, run.RunSummary, func(w io.Writer) {
 		said := j.said
 		if j.instead != nil {
-			said = cmp.Or(j.instead(), said)
+			said = cmp.Or(j.instead(seen), said)
 		}
 		run.write(w, fmt.Sprintf(said, run.ID), breakAt(s.stdout))
 	})
@@ -128,7 +125,7 @@ func (s *session) togetherOptions(c *cli.Context) (o restore.TogetherOptions, er
 func (s *session) previewJoint(c *cli.Context, j joint) error {
 	var plan engine.TogetherPlan
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		plan, err = j.preview(n.Several())
+		plan, err = j.plan.Preview(c.Context, n.Several())
 		return err
 	})
 	if err != nil {

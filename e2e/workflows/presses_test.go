@@ -98,13 +98,15 @@ func (c *interruptible) phases() (names []string) {
 	return names
 }
 
-// press interrupts the command where the node with that root is at a phase, holds its screen to
-// what it promises, and the node to what the screen says. turn decides how a run that is left open
-// is ended.
+// press interrupts the command where the node with that root is at a phase, or at [begun]. It holds
+// its screen to what it promises, and the node to what the screen says. turn decides how a run that
+// is left open is ended.
 func (c *interruptible) press(phase, root string, how presses, turn int) {
 	c.t.Helper()
 	c.before()
-	there := haltAt(func(m mark) bool { return m.root == root && m.kind == "start" && m.phase == phase && m.first })
+	there := haltAt(func(m mark) bool {
+		return m.root == root && (m.kind == "start" && m.phase == phase && m.first || m.kind == phase)
+	})
 	back := haltAt(func(m mark) bool { return m.root == root && m.kind == "undo" })
 	tty := c.start(append(c.args, "--yes"), there, back)
 	at := c.await(there, tty)

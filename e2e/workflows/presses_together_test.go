@@ -36,8 +36,12 @@ func (c *cluster) interruptible(nodes []*node, args ...string) *interruptible {
 	return i
 }
 
-// at is where a run on several nodes is interrupted: where a node is at a phase.
+// at is where a run on several nodes is interrupted: where a node is at a phase, or at [begun].
 type at struct{ phase, on string }
+
+// begun is where a node has only just noted the run. On the first, that is before on any other, so
+// that the run has begun there, and nothing has been heard of it.
+const begun = "begin"
 
 // pressAt types Ctrl-C on the first node, while one of the nodes is held at a phase. What cannot be
 // done again is done at the last of the places, once.
@@ -130,7 +134,7 @@ func TestCtrlCPressedDuringAChangeOfAllAPIServersIsHeededOnAll(t *testing.T) {
 	i.old = func() { c.wantServers("") }
 	i.back = true
 	// The commit point is at its end.
-	c.pressAt(i, slices.Repeat([]at{{"set", "cp2"}}, len(allPresses))...)
+	c.pressAt(i, append(slices.Repeat([]at{{"set", "cp2"}}, len(allPresses)), at{begun, "cp2"})...)
 }
 
 // A member that serves leaves last: until then even a new member that votes is taken out again.

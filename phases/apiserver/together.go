@@ -2,7 +2,6 @@ package apiserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -139,12 +138,10 @@ func (p *part) survey(ctx context.Context, run string) (s survey, err error) {
 	return survey{a.Cluster, a.Known}, err
 }
 
-var errNoSurvey = errors.New("cannot plan: no survey was made")
-
 // members are the servers that all nodes are to use, as this node's cluster lists them.
 func (p *part) members(ctx context.Context) (w wanted, err error) {
 	if p.facts == nil {
-		return w, errNoSurvey
+		return w, together.ErrNoSurvey
 	}
 	a := p.facts.APIServer
 	members, err := p.look.members(ctx, p.Node.Look, p.facts)
@@ -157,7 +154,7 @@ func (p *part) members(ctx context.Context) (w wanted, err error) {
 
 func (p *part) plan(ctx context.Context, q planQuestion) (engine.Plan, error) {
 	if p.facts == nil {
-		return engine.Plan{}, errNoSurvey
+		return engine.Plan{}, together.ErrNoSurvey
 	}
 	p.look.tried(ctx, p.Node.Look, p.facts, q.Set.Wish, q.Wanted)
 	plan, err := inTurn(q.Set).Planned(ctx, p.facts)
@@ -186,25 +183,11 @@ func allReady(ctx context.Context, t *together.Transaction) error {
 	})
 }
 
-// SetTogether changes which etcds the API servers of several nodes use. confirm sees the plans; if
-// it returns an error, the command ends before anything is touched.
-func SetTogether(
-	ctx context.Context, n *together.Node, o TogetherOptions, confirm func(engine.TogetherPlan) error,
-) error {
-	return setsReal().set(ctx, n, o, confirm)
-}
-
-func (l looker) set(
-	ctx context.Context, n *together.Node, o TogetherOptions, confirm func(engine.TogetherPlan) error,
-) error {
-	return together.CarryOut(ctx, func() (*together.Transaction, engine.TogetherPlan, error) {
+// SetTogether changes which etcds the API servers of several nodes use.
+func SetTogether(o TogetherOptions) together.Planner {
+	return func(ctx context.Context, n *together.Node) (*together.Transaction, engine.TogetherPlan, error) {
 		return planAll(ctx, n, o)
-	}, confirm)
-}
-
-// PreviewTogether plans such a change and carries nothing out.
-func PreviewTogether(ctx context.Context, n *together.Node, o TogetherOptions) (engine.TogetherPlan, error) {
-	return together.Preview(planAll(ctx, n, o))
+	}
 }
 
 func planAll(

@@ -74,7 +74,7 @@ func onThreeOf(shape wiring, change map[string]func(*Facts)) crashtest.Together 
 		Machine: func(t *testing.T, _ string) *sim.Machine { return shape.Machine(t) },
 		Joint:   func(w *crashtest.Node) together.Joint { return at(w).looker(change[w.Name]).joint() },
 		Run: func(w *crashtest.Node, nodes []journal.Peer) error {
-			return at(w).looker(nil).set(w.Context(), w.Process, setAllMembers(nodes),
+			return SetTogether(setAllMembers(nodes)).CarryOut(w.Context(), w.Process,
 				func(engine.TogetherPlan) error { return nil })
 		},
 		Outcome: func(w *crashtest.Node) (string, error) { return at(w).settled() },
@@ -322,7 +322,7 @@ func TestOnlyTheAPIServersThatSayOtherwiseAreChanged(t *testing.T) {
 		var plan engine.TogetherPlan
 		w.Run = func(n *crashtest.Node, nodes []journal.Peer) (err error) {
 			nodes[2].Host = "10.0.0.3"
-			plan, err = PreviewTogether(n.Context(), n.Process, setAllMembers(nodes))
+			plan, err = SetTogether(setAllMembers(nodes)).Preview(n.Context(), n.Process)
 			return err
 		}
 		c := w.Fresh(t)

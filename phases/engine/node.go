@@ -32,6 +32,9 @@ type Parts struct {
 	Version string   // of etcdpod
 	Command []string // as typed
 	Emit    func(Event)
+	// CarriesOut is told of the run that this process carries out, before anything of it is done,
+	// and so before its first event, which another node may be long about; nil: nobody is told.
+	CarriesOut func(run string)
 	// TooLate says, by workflow, what a rollback would undo behind the commit point.
 	TooLate map[string]TooLate
 }

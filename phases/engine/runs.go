@@ -274,7 +274,14 @@ func (n *Node) Begin(id string, plan Plan) (*Run, error) {
 	if _, err := journal.Create(n.Host.FS, n.Host.Clock, journal.RunDir(id), begun); err != nil {
 		return nil, err
 	}
+	n.carriesOut(id)
 	return n.Load(id)
+}
+
+func (n *Node) carriesOut(id string) {
+	if n.CarriesOut != nil {
+		n.CarriesOut(id)
+	}
 }
 
 // Load opens a run's journal to go on with the run.
@@ -380,6 +387,7 @@ func (n *Node) WithOpen(ctx context.Context, f func(*Run) error) (err error) {
 	if err != nil {
 		return err
 	}
+	n.carriesOut(open.ID)
 	return f(r)
 }
 

@@ -57,10 +57,11 @@ func (w handing) looker() replaceLooker {
 }
 
 func (w handing) run(nodes []journal.Peer) error {
-	return together.CarryOut(w.Context(), func() (*together.Transaction, engine.TogetherPlan, error) {
-		return w.looker().planAs(w.Context(), w.Process, ReplaceOptions{Member: "cp3",
+	handover := func(ctx context.Context, n *together.Node) (*together.Transaction, engine.TogetherPlan, error) {
+		return w.looker().planAs(ctx, n, ReplaceOptions{Member: "cp3",
 			With: journal.Peer{Name: newcomer, Host: newcomer}, Nodes: nodes[:2]}, "handover")
-	}, func(engine.TogetherPlan) error { return nil })
+	}
+	return together.Planner(handover).CarryOut(w.Context(), w.Process, func(engine.TogetherPlan) error { return nil })
 }
 
 func (w handing) outcome() (string, error) {

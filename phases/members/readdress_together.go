@@ -2,7 +2,6 @@ package members
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -155,7 +154,7 @@ func (f *ReaddressFacts) survey(node string) FollowSurvey {
 
 func (p *followPart) planned(ctx context.Context, q followPlanQuestion) (engine.Plan, error) {
 	if p.facts == nil {
-		return engine.Plan{}, errors.New("cannot plan: no survey was made")
+		return engine.Plan{}, together.ErrNoSurvey
 	}
 	p.facts.follow(q.To, q.Node)
 	if err := p.look.rendered(ctx, p.Node.Look, p.facts); err != nil {
@@ -165,25 +164,11 @@ func (p *followPart) planned(ctx context.Context, q followPlanQuestion) (engine.
 	return p.Joined(plan, &q.To.Cluster), err
 }
 
-// ReaddressTogether has the members on several nodes follow their addresses. confirm sees the
-// plans; if it returns an error, the command ends before anything is touched.
-func ReaddressTogether(
-	ctx context.Context, n *together.Node, o FollowOptions, confirm func(engine.TogetherPlan) error,
-) error {
-	return followsReal().carryOut(ctx, n, o, confirm)
-}
-
-func (l followLooker) carryOut(
-	ctx context.Context, n *together.Node, o FollowOptions, confirm func(engine.TogetherPlan) error,
-) error {
-	return together.CarryOut(ctx, func() (*together.Transaction, engine.TogetherPlan, error) {
+// ReaddressTogether has the members on several nodes follow their addresses.
+func ReaddressTogether(o FollowOptions) together.Planner {
+	return func(ctx context.Context, n *together.Node) (*together.Transaction, engine.TogetherPlan, error) {
 		return followAll(ctx, n, o)
-	}, confirm)
-}
-
-// PreviewReaddress plans that and carries nothing out.
-func PreviewReaddress(ctx context.Context, n *together.Node, o FollowOptions) (engine.TogetherPlan, error) {
-	return together.Preview(followAll(ctx, n, o))
+	}
 }
 
 func followAll(
@@ -197,12 +182,10 @@ func followAll(
 	if err != nil {
 		return t, plan, err
 	}
-	surveys := make([]FollowSurvey, len(t.Peers))
-	if err := t.Each(ctx, func(ctx context.Context, p *together.Peer) (err error) {
-		surveys[slices.Index(t.Peers, p)], err = together.Query[FollowSurvey](ctx, p, askFollowSurvey,
-			followQuestion{Run: t.Run, Node: p.Name, Options: o.on(p.Name)})
-		return err
-	}); err != nil {
+	surveys, err := together.QueryEach[FollowSurvey](ctx, t, askFollowSurvey, func(p *together.Peer) any {
+		return followQuestion{Run: t.Run, Node: p.Name, Options: o.on(p.Name)}
+	})
+	if err != nil {
 		return t, plan, err
 	}
 	to, err := following(surveys)
@@ -211,11 +194,8 @@ func followAll(
 	}
 	to.order(t)
 	to.Cluster = t.Cluster
-	plan.Nodes = make([]engine.NodePlan, len(t.Peers))
-	err = t.Each(ctx, func(ctx context.Context, p *together.Peer) error {
-		own, err := together.Query[engine.Plan](ctx, p, askFollowPlan, followPlanQuestion{p.Name, to, o.WaitTimeout})
-		plan.Nodes[slices.Index(t.Peers, p)] = engine.NodePlan{Node: p.Name, Plan: own}
-		return err
+	plan.Nodes, err = together.PlanEach(ctx, t, askFollowPlan, func(p *together.Peer) any {
+		return followPlanQuestion{p.Name, to, o.WaitTimeout}
 	})
 	notes := to.notes()
 	plan.Notes, plan.Findings, plan.Stakes = finding.Texts(notes), notes, to.stakes(plan.Nodes)
@@ -273,13 +253,14 @@ func (to Following) notes() []finding.Finding {
 // stakes are what a yes means.
 func (to Following) stakes(plans []engine.NodePlan) (s engine.Stakes) {
 	var moved, back []string
-	for i, n := range to.Nodes {
-		s.AwaySeconds = max(s.AwaySeconds, plans[i].Stakes.AwaySeconds)
+	s.AwayOn(plans)
+	s.InTurn = len(s.AwayNodes) > 1
+	for _, n := range to.Nodes {
 		if n.Old != "" {
 			moved, back = append(moved, n.Node), append(back, n.Node+"="+n.Old)
 		}
 	}
-	if s.InTurn = s.AwaySeconds > 0 && len(plans) > 1; len(back) > 0 {
+	if len(back) > 0 {
 		s.Back = []string{fmt.Sprintf("once these nodes have their old addresses again: `etcdpod readdress --nodes %s "+
 			"--address %s`; the old manifests and certificates are also kept, until `etcdpod prune`",
 			strings.Join(moved, ","), strings.Join(back, ","))}

@@ -256,7 +256,7 @@ func followOn(nodes []string, down ...string) crashtest.Together {
 					o.Addresses[name] = isAt(name)
 				}
 			}
-			return of(w).looker().carryOut(w.Context(), w.Process, o, func(engine.TogetherPlan) error { return nil })
+			return ReaddressTogether(o).CarryOut(w.Context(), w.Process, func(engine.TogetherPlan) error { return nil })
 		},
 		Outcome: func(w *crashtest.Node) (string, error) { return of(w).outcome() },
 		Check:   checkFollowers,

@@ -112,8 +112,8 @@ func (w removing) looker() removeLooker {
 }
 
 func (w removing) remove(nodes []journal.Peer) error {
-	return w.looker().remove(w.Context(), w.Process, RemoveOptions{Member: "cp3", Nodes: nodes, NoSpare: true},
-		func(engine.TogetherPlan) error { return nil })
+	return w.looker().remove(RemoveOptions{Member: "cp3", Nodes: nodes, NoSpare: true}).
+		CarryOut(w.Context(), w.Process, func(engine.TogetherPlan) error { return nil })
 }
 
 func (w removing) gone() bool {

@@ -135,7 +135,7 @@ func (p *removePart) survey(ctx context.Context, run string) (s RemoveSurvey, er
 
 func (p *removePart) plan(ctx context.Context, o remover) (engine.Plan, error) {
 	if p.facts == nil {
-		return engine.Plan{}, errors.New("cannot plan: no survey was made")
+		return engine.Plan{}, together.ErrNoSurvey
 	}
 	plan, err := o.workflow().Planned(ctx, p.facts)
 	return p.Joined(plan, &o.Cluster), err
@@ -164,23 +164,13 @@ func stillServe(ctx context.Context, t *together.Transaction) error {
 	})
 }
 
-// Remove removes a member from its cluster, for good. confirm sees the plans; if it returns an
-// error, the command ends before anything is touched.
-func Remove(ctx context.Context, n *together.Node, o RemoveOptions, confirm func(engine.TogetherPlan) error) error {
-	return removesReal().remove(ctx, n, o, confirm)
-}
+// Remove removes a member from its cluster, for good.
+func Remove(o RemoveOptions) together.Planner { return removesReal().remove(o) }
 
-func (l removeLooker) remove(
-	ctx context.Context, n *together.Node, o RemoveOptions, confirm func(engine.TogetherPlan) error,
-) error {
-	return together.CarryOut(ctx, func() (*together.Transaction, engine.TogetherPlan, error) {
+func (l removeLooker) remove(o RemoveOptions) together.Planner {
+	return func(ctx context.Context, n *together.Node) (*together.Transaction, engine.TogetherPlan, error) {
 		return l.planAll(ctx, n, o)
-	}, confirm)
-}
-
-// PreviewRemove plans a removal and changes nothing.
-func PreviewRemove(ctx context.Context, n *together.Node, o RemoveOptions) (engine.TogetherPlan, error) {
-	return together.Preview(removesReal().planAll(ctx, n, o))
+	}
 }
 
 func (l removeLooker) planAll(

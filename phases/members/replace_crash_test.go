@@ -129,9 +129,9 @@ func (w replacing) init() *initWorld {
 }
 
 func (w replacing) replace(nodes []journal.Peer) error {
-	return w.looker().replace(w.Context(), w.Process, ReplaceOptions{Member: "cp3",
-		With: journal.Peer{Name: newcomer, Host: newcomer}, Nodes: nodes[:2]},
-		func(engine.TogetherPlan) error { return nil })
+	return w.looker().replace(ReplaceOptions{Member: "cp3",
+		With: journal.Peer{Name: newcomer, Host: newcomer}, Nodes: nodes[:2]}).
+		CarryOut(w.Context(), w.Process, func(engine.TogetherPlan) error { return nil })
 }
 
 // outcome says whether the node is wholly old or wholly new; if neither, what is wrong.

@@ -175,29 +175,20 @@ func (p *replacePart) planned(ctx context.Context, o replacer) (engine.Plan, err
 	case p.facts != nil:
 		f = &ReplaceFacts{Facts: p.facts.Facts, Stays: p.facts}
 	default:
-		return engine.Plan{}, errors.New("cannot plan: no survey was made")
+		return engine.Plan{}, together.ErrNoSurvey
 	}
 	plan, err := o.workflow().Planned(ctx, f)
 	return p.Joined(plan, &o.Cluster), err
 }
 
-// Replace puts another machine in the place of a dead member. confirm sees the plans; if it returns
-// an error, the command ends before anything is touched.
-func Replace(ctx context.Context, n *together.Node, o ReplaceOptions, confirm func(engine.TogetherPlan) error) error {
-	return replacesReal().replace(ctx, n, o, confirm)
-}
+// Replace puts another machine in the place of a member: of one that is dead, or of one that is to
+// go.
+func Replace(o ReplaceOptions) together.Planner { return replacesReal().replace(o) }
 
-func (l replaceLooker) replace(
-	ctx context.Context, n *together.Node, o ReplaceOptions, confirm func(engine.TogetherPlan) error,
-) error {
-	return together.CarryOut(ctx, func() (*together.Transaction, engine.TogetherPlan, error) {
+func (l replaceLooker) replace(o ReplaceOptions) together.Planner {
+	return func(ctx context.Context, n *together.Node) (*together.Transaction, engine.TogetherPlan, error) {
 		return l.planAll(ctx, n, o)
-	}, confirm)
-}
-
-// PreviewReplace plans a replacement and changes nothing.
-func PreviewReplace(ctx context.Context, n *together.Node, o ReplaceOptions) (engine.TogetherPlan, error) {
-	return together.Preview(replacesReal().planAll(ctx, n, o))
+	}
 }
 
 // planAll plans the replacement of a failed member, or else of one that serves.

@@ -126,7 +126,7 @@ func (p *part) survey(ctx context.Context, q surveyQuestion) (s Survey, err erro
 // node's checks refuse what would fail here.
 func (p *part) planWith(ctx context.Context, o restorer) (engine.Plan, error) {
 	if p.facts == nil || o.Shared == nil {
-		return engine.Plan{}, errors.New("cannot plan: no survey was made")
+		return engine.Plan{}, together.ErrNoSurvey
 	}
 	p.facts.Snapshot = &o.Shared.Snapshot
 	p.facts.Notes[journal.NoteSnapshot] = o.snapshotPath(p.facts)

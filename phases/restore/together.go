@@ -95,23 +95,13 @@ func leftBehind(node, run string) string {
 		"it to the cluster again", node, journal.RunDir(run))
 }
 
-// Together restores several nodes as one transaction: on all of them, or on none. confirm sees the
-// plans; if it returns an error, the command ends before anything is touched.
-func Together(ctx context.Context, n *together.Node, o TogetherOptions, confirm func(engine.TogetherPlan) error) error {
-	return atNodes().restore(ctx, n, o, confirm)
-}
+// Together restores several nodes as one transaction: on all of them, or on none.
+func Together(o TogetherOptions) together.Planner { return atNodes().together(o) }
 
-func (l looker) restore(
-	ctx context.Context, n *together.Node, o TogetherOptions, confirm func(engine.TogetherPlan) error,
-) error {
-	return together.CarryOut(ctx, func() (*together.Transaction, engine.TogetherPlan, error) {
+func (l looker) together(o TogetherOptions) together.Planner {
+	return func(ctx context.Context, n *together.Node) (*together.Transaction, engine.TogetherPlan, error) {
 		return l.plan(ctx, n, o)
-	}, confirm)
-}
-
-// PreviewTogether plans a restore on several nodes and changes nothing.
-func PreviewTogether(ctx context.Context, n *together.Node, o TogetherOptions) (engine.TogetherPlan, error) {
-	return together.Preview(atNodes().plan(ctx, n, o))
+	}
 }
 
 func (l looker) plan(
@@ -202,8 +192,7 @@ func surveyAll(
 func planAll(
 	ctx context.Context, t *together.Transaction, o Options, shared Shared, surveys map[string]Survey,
 ) ([]engine.NodePlan, error) {
-	plans := make([]engine.NodePlan, len(t.Peers))
-	err := t.Each(ctx, func(ctx context.Context, p *together.Peer) error {
+	return together.PlanEach(ctx, t, askPlan, func(p *together.Peer) any {
 		own, part := restorer{Options: o}, shared
 		m := surveys[p.Name].Member
 		stages := m != nil && slices.ContainsFunc(shared.Members, func(have SharedMember) bool {
@@ -215,11 +204,8 @@ func planAll(
 		}
 		part.Snapshot.Stored = nil // judged in the survey
 		own.Shared = &part
-		plan, err := together.Query[engine.Plan](ctx, p, askPlan, own)
-		plans[slices.Index(t.Peers, p)] = engine.NodePlan{Node: p.Name, Plan: plan}
-		return err
+		return own
 	})
-	return plans, err
 }
 
 // view is all nodes seen together.

@@ -135,33 +135,6 @@ func (n *Node) LookAt(
 	return t, errs, err
 }
 
-// CarryOut plans a run with plan, and begins it once confirm has seen the plans; if that returns an
-// error, the command ends before anything is touched.
-func CarryOut(
-	ctx context.Context, plan func() (*Transaction, engine.TogetherPlan, error),
-	confirm func(engine.TogetherPlan) error,
-) error {
-	t, plans, err := plan()
-	if t != nil {
-		defer t.Leave()
-	}
-	if err != nil {
-		return err
-	}
-	if err := confirm(plans); err != nil {
-		return err
-	}
-	return t.Begin(ctx)
-}
-
-// Preview leaves the nodes that a plan was made for.
-func Preview(t *Transaction, plan engine.TogetherPlan, err error) (engine.TogetherPlan, error) {
-	if t != nil {
-		t.Leave()
-	}
-	return plan, err
-}
-
 // Convene prepares a run of a workflow on several nodes, or on this one alone if none are given: it
 // gives the run an id, and greets all nodes. Nothing is written yet.
 func (n *Node) Convene(ctx context.Context, workflow string, c journal.Cluster) (*Transaction, error) {

@@ -59,27 +59,6 @@ func Query[T any](ctx context.Context, p *Peer, question string, with any) (answ
 	return answer, err
 }
 
-// QueryAll asks all nodes the same, and returns their answers in the order of t.Peers. The answers
-// that came stand there also with an error.
-func QueryAll[T any](ctx context.Context, t *Transaction, question string, with any) ([]T, error) {
-	answers := make([]T, len(t.Peers))
-	err := t.Each(ctx, func(ctx context.Context, p *Peer) (err error) {
-		answers[slices.Index(t.Peers, p)], err = Query[T](ctx, p, question, with)
-		return err
-	})
-	return answers, err
-}
-
-// PlanAll has all nodes plan their parts. The plans that came stand there also with an error.
-func PlanAll(ctx context.Context, t *Transaction, question string, with any) ([]engine.NodePlan, error) {
-	own, err := QueryAll[engine.Plan](ctx, t, question, with)
-	plans := make([]engine.NodePlan, len(own))
-	for i, p := range t.Peers {
-		plans[i] = engine.NodePlan{Node: p.Name, Plan: own[i]}
-	}
-	return plans, err
-}
-
 // Meet opens a link to one node and greets it.
 func (n *Node) Meet(
 	ctx context.Context, workflow string, c *journal.Cluster, at journal.Peer, part *Participant, reading bool,

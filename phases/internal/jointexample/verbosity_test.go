@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 	"testing"
 
@@ -172,14 +171,11 @@ func compareLevels(ctx context.Context, t *together.Transaction) error {
 	return nil
 }
 
-// Set carries out the workflow on all nodes. confirm sees the plans; if it returns an error, the
-// command ends before anything is touched.
-func Set(
-	ctx context.Context, n *together.Node, level string, nodes []journal.Peer, confirm func(engine.TogetherPlan) error,
-) error {
-	return together.CarryOut(ctx, func() (*together.Transaction, engine.TogetherPlan, error) {
+// Set is the workflow on all nodes.
+func Set(level string, nodes []journal.Peer) together.Planner {
+	return func(ctx context.Context, n *together.Node) (*together.Transaction, engine.TogetherPlan, error) {
 		return planAll(ctx, n, level, nodes)
-	}, confirm)
+	}
 }
 
 // planAll lets each node plan its part.
@@ -190,12 +186,7 @@ func planAll(
 	if err != nil {
 		return t, engine.TogetherPlan{}, err
 	}
-	plans := make([]engine.NodePlan, len(t.Peers))
-	err = t.Each(ctx, func(ctx context.Context, p *together.Peer) error {
-		plan, err := together.Query[engine.Plan](ctx, p, askPlan, planQuestion{t.Run, level, t.Cluster})
-		plans[slices.Index(t.Peers, p)] = engine.NodePlan{Node: p.Name, Plan: plan}
-		return err
-	})
+	plans, err := together.PlanAll(ctx, t, askPlan, planQuestion{t.Run, level, t.Cluster})
 	return t, engine.TogetherPlan{Nodes: plans}, err
 }
 
@@ -210,7 +201,7 @@ func onThreeNodes() crashtest.Together {
 		Machine: func(t *testing.T, _ string) *sim.Machine { return crashtest.Shape{}.Machine(t) },
 		Joint:   func(*crashtest.Node) together.Joint { return Joint() },
 		Run: func(w *crashtest.Node, nodes []journal.Peer) error {
-			return Set(w.Context(), w.Process, newLevel, nodes, func(engine.TogetherPlan) error { return nil })
+			return Set(newLevel, nodes).CarryOut(w.Context(), w.Process, func(engine.TogetherPlan) error { return nil })
 		},
 		Outcome: outcome,
 		Check:   checkControllerManagers,
