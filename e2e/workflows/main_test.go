@@ -18,7 +18,7 @@ import (
 
 // sandboxes is how many run at once: each is a handful of processes, and most of their
 // time is spent waiting.
-const sandboxes = "5"
+const sandboxes = "8"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
