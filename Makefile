@@ -31,7 +31,7 @@ LONG := WhateverHappens|Anywhere|AnyStep|EveryStep|EveryState|Matrix|Exploration
 
 # What make test tries a fixed sample of, and make e2e-matrix all: the tests that look at
 # ETCDPOD_MATRIX. phases/internal/crashtest/sampled_test.go holds their names to this.
-SAMPLED := TwoFaults|SomebodyElse|WhateverHappens|Interrupt|Mutated|Killed|CtrlC
+SAMPLED := TwoFaults|SomebodyElse|WhateverHappens|Interrupt|Killed|CtrlC
 
 # Packages that compute, or use the kernel's files and processes, which arm64 could do otherwise. The
 # others, which run a real etcd or simulate whole nodes, are left to machines of that kind.

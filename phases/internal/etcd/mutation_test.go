@@ -325,11 +325,8 @@ func newScratch(t *testing.T) scratch {
 // all that was acknowledged. All are looked at, and of some a snapshot is made.
 func TestNoHoleInAMutatedDataDirectoryIsCalledGood(t *testing.T) {
 	t.Parallel()
-	mutations, whole := 2500, 50
-	switch {
-	case os.Getenv("ETCDPOD_MATRIX") == "full":
-		mutations = 10000
-	case testing.Short():
+	mutations, whole := 10000, 50
+	if testing.Short() {
 		mutations = 1000
 	}
 	all, histories := stills(t)
