@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coreos/go-semver/semver"
-
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
@@ -163,38 +161,17 @@ func (d *Defrag) checkSilent() error {
 	return nil
 }
 
-// Older ones may lose data when a member applies a snapshot of the leader's at the same time (etcd,
-// CHANGELOG-3.5.md and CHANGELOG-3.6.md).
 func (d *Defrag) checkVersions() error {
 	for i, e := range d.c.Members {
 		if !e.Answers || !d.isMeant(i) || e.Role == "learner" {
 			continue
 		}
-		if floor := floorOf(e.Version); floor != "" {
+		if floor := observe.DefragFloor(e.Version); floor != "" {
 			return engine.Refuse("upgrade etcd first", "cannot defragment %s: it runs etcd %s, and before %s a "+
 				"defragmentation may corrupt the database", d.c.NameOf(i), e.Version, floor)
 		}
 	}
 	return nil
-}
-
-// floorOf is the first release of a line that can be defragmented safely; empty: this one can.
-func floorOf(version string) string {
-	v, err := semver.NewVersion(strings.TrimPrefix(version, "v"))
-	floor := "3.5.23"
-	switch {
-	case err != nil:
-		return floor
-	case v.Major > 3 || v.Major == 3 && v.Minor > 6:
-		return ""
-	case v.Major == 3 && v.Minor == 6:
-		floor = "3.6.5"
-	}
-	v.PreRelease, v.Metadata = "", ""
-	if v.LessThan(*semver.New(floor)) {
-		return floor
-	}
-	return ""
 }
 
 // judge decides about each member whether its turn is to come.

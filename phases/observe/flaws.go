@@ -26,6 +26,23 @@ func ForgetsRemovals(version string) bool {
 	return EtcdMinor(version) == 5 && patch >= 0 && patch < 26
 }
 
+// DefragFloor is the first release from which on a defragmentation cannot corrupt the database;
+// empty: this one is not before it. In older ones that happens when a member applies a snapshot of
+// the leader's at the same time (etcd, CHANGELOG-3.5.md and CHANGELOG-3.6.md). A version that
+// cannot be read may be one of them.
+func DefragFloor(version string) string {
+	version = strings.TrimPrefix(version, "v")
+	minor, patch := EtcdMinor(version), patchOf(version)
+	major, _, _ := strings.Cut(version, ".")
+	switch n, err := strconv.Atoi(major); {
+	case err == nil && n > 3, minor > 6, minor == 6 && patch >= 5, minor == 5 && patch >= 23:
+		return ""
+	case minor == 6:
+		return "3.6.5"
+	}
+	return "3.5.23"
+}
+
 // patchOf returns 16 for 3.6.16 and for 3.6.16-rc.1, and -1 where there is none.
 func patchOf(version string) int {
 	parts := strings.SplitN(version, ".", 3)

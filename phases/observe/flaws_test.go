@@ -18,3 +18,16 @@ func TestKnownFaultsAreOfVersionsThatHaveThem(t *testing.T) {
 		}
 	}
 }
+
+func TestOldEtcdsAreNotDefragmented(t *testing.T) {
+	for version, want := range map[string]string{
+		"3.5.22": "3.5.23", "3.5.23": "", "3.5.35": "", "3.6.0": "3.6.5", "3.6.4": "3.6.5", "3.6.5": "", "3.6.16": "",
+		"3.7.0": "", "3.8.0-alpha.0": "", "3.4.36": "3.5.23", "4.0.0": "", "v3.6.4": "3.6.5", "3.6": "3.6.5",
+		"3.7": "", "": "3.5.23", "odd": "3.5.23",
+		"3.5.23-rc.0": "", "3.6.5+git": "",
+	} {
+		if got := DefragFloor(version); got != want {
+			t.Errorf("%s: %q, not %q", version, got, want)
+		}
+	}
+}

@@ -288,7 +288,8 @@ func (s seen) judgeAgreement() (w found) {
 const quotaWarn = 80
 
 // judgeQuota judges the file's size, since etcd compares that with the quota
-// (server/storage/quota.go): if little of it is in use, defragmenting helps.
+// (server/storage/quota.go): if little of it is in use, defragmenting helps. Of a file that is far
+// from its quota it says whether it will be there soon.
 func (s seen) judgeQuota() found {
 	l := s.facts.Live
 	if l == nil || s.quotaBytes() <= 0 {
@@ -303,7 +304,7 @@ func (s seen) judgeQuota() found {
 		return one(finding.EtcdFragmented, s.facts.Etcd.Name, "etcd's file fills %d%% of its quota of %s, but only "+
 			"%d%% is in use: run `etcdpod defrag`", size, engine.Size(s.quotaBytes()), inUse)
 	}
-	return nil
+	return s.judgeGrowth()
 }
 
 func (s seen) judgeCertificates() found {

@@ -213,7 +213,7 @@ func (s seen) status() Status {
 		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeAPIServer, s.judgeData,
 		s.judgeWho, s.judgeManifests, s.judgeAccess, s.judgeMembers, s.judgeSize, s.judgeAgreement,
 		s.judgeDeadServers, s.judgePrefix, s.judgeVersion, s.judgeDowngrade, s.judgeLag, s.judgeQuota,
-		s.judgeGrowth, s.judgeCertificates, s.judgeCAs, s.judgeKubeconfigs, s.judgeBackups, s.judgeLeftOut,
+		s.judgeCertificates, s.judgeCAs, s.judgeKubeconfigs, s.judgeBackups, s.judgeLeftOut,
 	} {
 		wrong = append(wrong, judge()...)
 	}

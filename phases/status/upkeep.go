@@ -53,11 +53,11 @@ func (s seen) judgeLag() found {
 // soonFull is within what time a quota that will be reached is worth a warning.
 const soonFull = 30 * 24 * time.Hour
 
-// judgeGrowth compares the size of the file with what backups of the same member had. A file that
-// is less than half full may well have grown fast, and one that is nearly full is said to be that.
+// judgeGrowth compares the size of the file, which is below its quota, with what backups of the
+// same member had. A file that is less than half full may well have grown fast.
 func (s seen) judgeGrowth() found {
 	l := s.facts.Live
-	if l == nil || s.quotaBytes() <= 0 || len(s.judgeQuota()) > 0 || l.SizeBytes <= s.quotaBytes()/2 {
+	if l.SizeBytes <= s.quotaBytes()/2 {
 		return nil
 	}
 	then := s.firstBackup(func(b backup.Entry) bool {
