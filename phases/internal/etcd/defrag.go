@@ -2,13 +2,8 @@ package etcd
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
-	"fmt"
-	"net/http"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -42,66 +37,28 @@ const vitalsTimeout = 5 * time.Second
 // member says does not count.
 func VitalsOf(ctx context.Context, a Access, member uint64, further ...string) (Vitals, error) {
 	a.CallTimeout = vitalsTimeout
-	clients := append(append([]string{}, a.Endpoints...), a.Others...)
-	var first error
-	refused := 0
-	for i, raw := range append(clients, further...) {
-		v, err := a.vitalsAt(ctx, raw, member)
-		if err == nil {
-			return v, nil
-		}
-		if errors.Is(err, syscall.ECONNREFUSED) && i < len(clients) {
-			refused++
-		}
-		if first == nil {
-			first = err
-		}
-	}
-	if refused == len(clients) && refused > 0 {
-		return Vitals{}, ErrDown
-	}
-	return Vitals{}, fmt.Errorf("cannot read the metrics of etcd: %w", first)
-}
-
-func (a Access) vitalsAt(ctx context.Context, raw string, member uint64) (Vitals, error) {
-	code, text, err := a.get(ctx, raw, "", "/metrics")
-	var host x509.HostnameError
-	if errors.As(err, &host) && a.Name != "" {
-		code, text, err = a.get(ctx, raw, a.Name, "/metrics")
-	}
-	if err != nil {
-		return Vitals{}, err
-	}
-	if code != http.StatusOK {
-		return Vitals{}, fmt.Errorf("%s/metrics answers %d %s", raw, code, http.StatusText(code))
-	}
-	v, err := vitalsIn(string(text), member)
-	if err != nil {
-		return Vitals{}, fmt.Errorf("%s/metrics %w", raw, err)
-	}
-	return v, nil
+	return metricsOf(ctx, a, func(text string) (Vitals, error) { return vitalsIn(text, member) }, further)
 }
 
 // vitalsIn reads Prometheus' text format, of which these metrics have each one line.
 func vitalsIn(text string, member uint64) (v Vitals, err error) {
-	const whose = "etcd_server_id{server_id="
 	inflight := false
 	for line := range strings.Lines(text) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		number, wrong := strconv.ParseFloat(value, 64)
-		if wrong != nil {
+		name, labels, value, ok := sampleIn(line)
+		if !ok {
 			continue
 		}
-		if id, is := strings.CutPrefix(name, whose); is && id != strconv.Quote(FormatID(member))+"}" {
-			return v, fmt.Errorf("is of another member, %s", strings.Trim(id, `"}`))
-		}
 		switch name {
+		case serverID:
+			if err := ofMember(labels, member); err != nil {
+				return v, err
+			}
 		case "etcd_disk_defrag_inflight":
-			inflight, v.Defragmenting = true, number != 0
+			inflight, v.Defragmenting = true, value != 0
 		case "etcd_disk_backend_defrag_duration_seconds_count":
-			v.Defrags = int64(number)
+			v.Defrags = int64(value)
 		case "etcd_server_quota_backend_bytes":
-			v.QuotaBytes = max(0, int64(number))
+			v.QuotaBytes = max(0, int64(value))
 		}
 	}
 	if !inflight {

@@ -41,6 +41,22 @@ func PeerServes(ctx context.Context, a Access) error {
 	return err
 }
 
+// PeerHangs says whether the member at the first endpoint, a peer URL, accepts connections and then
+// says nothing, however often it is asked: its process is stopped, or stuck. One that answers
+// something else than it should does not hang.
+func PeerHangs(ctx context.Context, a Access) bool {
+	const tries, limit = 2, 3 * time.Second // a busy machine is slow to answer
+	a.CallTimeout = limit
+	for range tries {
+		var timeout net.Error
+		err := PeerServes(ctx, a)
+		if err == nil || !errors.As(err, &timeout) || !timeout.Timeout() || ctx.Err() != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // PeerMembers asks the members at peer URLs, the endpoints, who is one: the first that answers. A
 // member asks the same when it joins.
 func PeerMembers(ctx context.Context, a Access) ([]Member, error) {
@@ -141,4 +157,34 @@ func Listening(ctx context.Context, raw string) bool {
 	}
 	_ = conn.Close() // nothing was sent
 	return true
+}
+
+// triesToReach are for one whose answer was late because this machine was busy.
+const triesToReach = 3
+
+// Reached is how long it takes to open a connection to a URL, which is once there and back: the
+// least of a few attempts, unless the first was quick enough. It is 0 where nothing accepts one.
+func Reached(ctx context.Context, raw string, enough time.Duration) (least time.Duration) {
+	at, err := parsePlace(raw)
+	if err != nil {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, figuresTimeout)
+	defer cancel()
+	for range triesToReach {
+		began := time.Now()
+		conn, err := at.dial(ctx)
+		if err != nil {
+			return least
+		}
+		took := time.Since(began)
+		_ = conn.Close() // nothing was sent
+		if least == 0 || took < least {
+			least = took
+		}
+		if least <= enough {
+			break
+		}
+	}
+	return least
 }
