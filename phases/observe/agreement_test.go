@@ -45,24 +45,79 @@ func TestAMemberThatDiffersFromMostIsNamed(t *testing.T) {
 func TestMembersAreComparedWhereThatIsCheapAndElseItIsSaid(t *testing.T) {
 	for name, c := range map[string]struct {
 		size, compacted int64
-		inPassing       bool
 		want            []int64
 	}{
-		"small":                             {1 << 20, 40, false, []int64{40, 50}},
-		"small, never compacted":            {1 << 20, 0, false, []int64{50}},
-		"small, never compacted, by status": {1 << 20, 0, true, nil},
-		"small, by status":                  {1 << 20, 40, true, []int64{40}},
-		"large":                             {2 << 30, 40, false, []int64{40}},
-		"large, never compacted":            {2 << 30, 0, false, nil},
+		"small":                  {1 << 20, 40, []int64{40, 50}},
+		"small, never compacted": {1 << 20, 0, []int64{50}},
+		"large":                  {2 << 30, 40, []int64{40}},
+		"large, never compacted": {2 << 30, 0, nil},
 	} {
 		live := &Live{Revision: 50, InUseBytes: c.size}
-		if got := revisionsOf(live, c.compacted, c.inPassing); !slices.Equal(got, c.want) {
+		if got := revisionsOf(live, c.compacted); !slices.Equal(got, c.want) {
 			t.Errorf("%s: as of %v", name, got)
 		}
 	}
 	if why := tooLarge(&Live{InUseBytes: 2 << 30}); !strings.Contains(why, "etcdctl endpoint hashkv --cluster") ||
 		!strings.Contains(why, "2.0 GiB") {
 		t.Errorf("it says %q", why)
+	}
+}
+
+// In passing, nobody is made to hash all it holds: a member has its hash ready if it has compacted
+// since it was started.
+func TestAMemberThatHasNoHashReadyIsNotAskedInPassing(t *testing.T) {
+	has := func(compactions, revision int64) memberFigures {
+		return memberFigures{Figures: Figures{Compactions: compactions, CompactRevision: revision}}
+	}
+	for name, c := range map[string]struct {
+		f    memberFigures
+		size int64
+		want string
+	}{
+		"it has compacted":                   {has(1, 40), 2 << 30, ""},
+		"it was restarted since":             {has(0, 40), 2 << 30, "2.0 GiB, while its writes wait for about 0.75 s"},
+		"it was restarted, and holds little": {has(0, 40), 1 << 20, ""},
+		"it was never compacted":             {has(0, -1), 1 << 20, "nothing has compacted it yet"},
+		"it does not answer":                 {memberFigures{err: errors.New("no answer")}, 1 << 20, "no answer"},
+	} {
+		if got := notAtOnce(c.f, c.size); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	for name, c := range map[string]struct {
+		all  []memberFigures
+		want bool
+	}{
+		"nobody has":            {[]memberFigures{has(0, -1), has(0, 0)}, true},
+		"they were restarted":   {[]memberFigures{has(0, 40), has(0, 40)}, false},
+		"nobody says anything":  {[]memberFigures{{err: errors.New("x")}}, false},
+		"who says so has never": {[]memberFigures{{err: errors.New("x")}, has(0, -1)}, true},
+	} {
+		if neverCompacted(c.all) != c.want {
+			t.Errorf("%s: that nothing has compacted is %v", name, !c.want)
+		}
+	}
+}
+
+// Two members may have been compacted to one revision from different ones, as one that computes its
+// hash anew: then nothing can be said of these two.
+func TestOnlyHashesOfTheSameRevisionsAreCompared(t *testing.T) {
+	is := func(name string, hash uint32, revision, compacted int64) memberHash {
+		return memberHash{name: name, own: name == "cp1", hash: etcd.Hash{Hash: hash, Revision: revision,
+			CompactRevision: compacted}}
+	}
+	a := agreementOf([]memberHash{is("cp1", 7, 40, 40), is("cp2", 8, 40, 30), is("cp3", 9, 40, 30)})
+	if !slices.Equal(a.Differ, []string{"cp2", "cp3"}) || a.Own || a.Compared != 2 || len(a.Unasked) != 1 ||
+		a.Hash != (etcd.Hash{}) {
+		t.Errorf("%+v", a)
+	}
+	a = agreementOf([]memberHash{is("cp1", 7, 40, 30), is("cp2", 7, 40, 30), is("cp3", 9, 50, 30)})
+	if len(a.Differ) > 0 || a.Compared != 2 || a.Hash.Hash != 7 || len(a.Unasked) != 1 {
+		t.Errorf("%+v", a)
+	}
+	a = agreementOf([]memberHash{is("cp1", 7, 40, 30), is("cp2", 8, 40, 40)})
+	if len(a.Differ) > 0 || a.Compared != 0 || len(a.Unasked) != 2 {
+		t.Errorf("%+v", a)
 	}
 }
 

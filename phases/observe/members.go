@@ -131,6 +131,25 @@ func (n *Node) Silent(ctx context.Context, live *Live) []Member {
 	return silent
 }
 
+// Hung are those of some other members whose peer ports accept connections, and then say nothing.
+// They are asked as this node's etcd asks them.
+func (n *Node) Hung(ctx context.Context, pod *EtcdPod, members []Member) (hung []Member) {
+	hangs := make([]bool, len(members))
+	engine.Concurrently(len(members), func(i int) {
+		if len(members[i].PeerURLs) == 0 {
+			return
+		}
+		access, err := n.Dialer().Access(pod.Peer.At(members[i].PeerURLs...))
+		hangs[i] = err == nil && etcd.PeerHangs(ctx, access)
+	})
+	for i, m := range members {
+		if hangs[i] {
+			hung = append(hung, m)
+		}
+	}
+	return hung
+}
+
 // askOthers is how long the other members may take to say who is one.
 const askOthers = 5 * time.Second
 
