@@ -39,7 +39,8 @@ func TestSeveralNodesReadWellAtEveryWidth(t *testing.T) {
 	noQuorum[0].Status.Member.NoQuorum, noQuorum[0].Status.Problem = true, "etcd did not answer"
 	noQuorum[1], noQuorum[2] = status.NodeStatus{Node: "cp2"}, status.NodeStatus{Node: "cp3"}
 	for name, st := range map[string]status.NodesStatus{
-		"well":    {Nodes: three(), Next: "nothing to do"},
+		"well": {Nodes: three(), Next: "nothing to do",
+			Quorum: &status.Quorum{Text: "3 of 3 members serve; one may be lost"}},
 		"removed": {Nodes: removed, Next: "run `kubeadm reset` on cp3"},
 		"run": {Nodes: midRun, Next: "run `etcdpod resume` to finish it on all nodes", Warnings: []string{
 			"run 20260801T020000Z-restore-ab12 (etcdpod restore cp1.db) is open: it stopped in exchange-data on " +

@@ -104,7 +104,18 @@ func (m *metrics) of(st status.Status, now time.Time) {
 		m.add("etcd_voters", "How many members vote.", float64(len(st.Members)-learners), node)
 		m.add("etcd_learners", "How many members are learners.", float64(learners), node)
 		m.add("etcd_alarms", "How many alarms are raised.", float64(len(st.Alarms)), node)
+		if q := st.Quorum; q != nil {
+			m.add("etcd_members_serving", "How many voting members serve, as this node sees them.", float64(q.Serve),
+				node)
+			m.add("etcd_members_may_be_lost", "How many more may be lost; below 0: so many are missing for a quorum.",
+				float64(q.MayLose), node)
+		}
+		if c := e.Compared; c != nil {
+			m.add("etcd_members_compared", "How many members were compared: whether they hold the same.",
+				float64(c.Members), node)
+		}
 	}
+	m.ofPace(st.Pace, node)
 	for _, c := range st.Certificates {
 		m.at("certificate_expiry_time_seconds", "When a certificate, or that of a kubeconfig, ends (Unix time).",
 			c.NotAfter, append(labels{"path", c.Path}, node...))

@@ -46,7 +46,9 @@ func seenValues(t *testing.T, m metrics) map[string]float64 {
 func TestMetricsSayWhatStatusSays(t *testing.T) {
 	st := status.Status{Node: "cp1", OpenRun: &engine.RunSummary{ID: "r1"}, Alarms: []string{"NOSPACE"},
 		Member: &status.MemberStatus{ID: "8e", ClusterID: "cd", Name: "cp1", Version: "3.6.16", StorageVersion: "3.6.0",
-			Leader: true, Revision: 81240, SizeBytes: 40 << 20, InUseBytes: 22 << 20, QuotaBytes: 2 << 30},
+			Leader: true, Revision: 81240, SizeBytes: 40 << 20, InUseBytes: 22 << 20, QuotaBytes: 2 << 30,
+			Compared: &status.Compared{Members: 2}},
+		Pace: watchedEtcd(), Quorum: &status.Quorum{Voters: 2, Serve: 2},
 		Members:      []observe.Member{{Name: "cp1"}, {Name: "cp2"}, {IsLearner: true}},
 		Certificates: []certs.Status{{Path: `/pki/a"b\c`, NotAfter: day(12)}, {Path: "/pki/gone", Problem: "no file"}},
 		NewestBackup: &backup.Entry{Sidecar: backup.Sidecar{TakenAt: day(-1), SizeBytes: 9}}}
@@ -69,6 +71,17 @@ func TestMetricsSayWhatStatusSays(t *testing.T) {
 		"etcdpod_etcd_voters node=cp1":                                               2,
 		"etcdpod_etcd_learners node=cp1":                                             1,
 		"etcdpod_etcd_alarms node=cp1":                                               1,
+		"etcdpod_etcd_members_serving node=cp1":                                      2,
+		"etcdpod_etcd_members_may_be_lost node=cp1":                                  0,
+		"etcdpod_etcd_members_compared node=cp1":                                     2,
+		"etcdpod_watched_seconds node=cp1":                                           1.2,
+		"etcdpod_etcd_fsyncs node=cp1":                                               41,
+		"etcdpod_etcd_fsync_p99_seconds node=cp1":                                    0.0039,
+		"etcdpod_etcd_commits node=cp1":                                              7,
+		"etcdpod_etcd_commit_longest_seconds node=cp1":                               0.008,
+		"etcdpod_etcd_slow_applies node=cp1":                                         1,
+		"etcdpod_etcd_leader_changes node=cp1":                                       2,
+		"etcdpod_etcd_peer_connect_seconds member=cp3 member_id=b node=cp1":          0.03,
 		"etcdpod_etcd_size_bytes node=cp1":                                           40 << 20,
 		"etcdpod_etcd_quota_bytes node=cp1":                                          2 << 30,
 		`etcdpod_certificate_expiry_time_seconds path=/pki/a"b\c node=cp1`:           float64(day(12).Unix()),
@@ -81,6 +94,9 @@ func TestMetricsSayWhatStatusSays(t *testing.T) {
 		if value, is := got[key]; !is || value != want {
 			t.Errorf("%s is %v (there: %v), and not %v", key, value, is, want)
 		}
+	}
+	if _, is := got["etcdpod_etcd_commit_p99_seconds node=cp1"]; is {
+		t.Error("of seven commits it says how long 99 of 100 take")
 	}
 	if _, is := got["etcdpod_certificate_expiry_time_seconds path=/pki/gone node=cp1"]; is {
 		t.Error("a certificate that is not there ends in 0001")

@@ -22,6 +22,17 @@ var now = time.Date(2026, 8, 2, 3, 0, 0, 0, time.UTC)
 
 func day(days int) time.Time { return now.AddDate(0, 0, days) }
 
+// watchedEtcd is what an etcd did within a good second.
+func watchedEtcd() *status.Pace {
+	return &status.Pace{Seconds: 1.2, Fsync: status.Latency{Count: 41, P99: 0.0039, Most: 0.008},
+		Commit: status.Latency{Count: 7, P99: 0.0079, Most: 0.008}, SlowApplies: 1,
+		Peers: []status.PeerPace{
+			{ID: "a", Name: "cp2", ConnectSeconds: 0.0004, RoundTrip: status.Latency{Count: 2, Most: 0.0016}},
+			{ID: "b", Name: "cp3", ConnectSeconds: 0.03, RoundTripSinceStart: status.Latency{Count: 90, P99: 0.0312}}},
+		SinceStart: status.SinceStart{Time: day(-3), Fsync: status.Latency{Count: 90000, P99: 0.007},
+			Commit: status.Latency{Count: 30000, P99: 0.0152}, LeaderChanges: 2}}
+}
+
 // TestResultsReadWell compares the output for people with files, so that a changed table shows
 // up whole in the diff.
 func TestResultsReadWell(t *testing.T) {
@@ -39,7 +50,9 @@ func TestResultsReadWell(t *testing.T) {
 			Endpoint: "https://127.0.0.1:2379", ID: "8e9e05c52164694d",
 			Name: "cp1", Version: "3.6.5", StorageVersion: "3.6.0",
 			Leader: true, Revision: 81240, SizeBytes: 40 << 20, InUseBytes: 22 << 20, QuotaBytes: 2 << 30,
+			Compared: &status.Compared{Members: 2, HashRevision: 81200, NotCompared: []string{"cp3: no answer"}},
 		},
+		Quorum: &status.Quorum{Text: "3 of 3 members serve; one may be lost"}, Pace: watchedEtcd(),
 		Members: []observe.Member{{Name: "cp1"}, {PeerURLs: []string{"https://10.0.0.2:2380"}, IsLearner: true}},
 		Certificates: []certs.Status{
 			{Path: "/etc/kubernetes/pki/etcd/server.crt", CN: "cp1", NotAfter: day(12), DaysLeft: 12},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 // session is one call of the program: its input, and where it writes.
@@ -37,6 +38,8 @@ type session struct {
 	runID string       // the id of the run that is carried out
 	shows display      // what happens now
 	under outliving    // what goes on whatever happens here; nil: nothing
+	// What the last look of status --watch has read of etcd's figures, by node.
+	lastLook map[string]*observe.Figures
 	// What planning found, for who said yes beforehand and was shown no plan.
 	unseen []engine.Finding
 }

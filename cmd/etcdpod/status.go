@@ -12,6 +12,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases"
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/observe"
 	"github.com/etcdpod/etcdpod/phases/status"
 )
 
@@ -28,7 +29,9 @@ func (s *session) statusCommand() *cli.Command {
 			`changes nothing. With --nodes it queries the other nodes over ssh, and compares them; a recent backup ` +
 			`of one member then counts for its whole cluster.
 
-With -o prometheus it writes metrics, for node-exporter's textfile collector. With --watch it looks again every 5 seconds until Ctrl-C; the exit code is that of the last look.`,
+It watches etcd for a second, and for five where something looks wrong: how fast its disk is, and whether it keeps up. What etcd has measured since its start is shown apart.
+
+With -o prometheus it writes metrics, for node-exporter's textfile collector. With --watch it looks again every 5 seconds until Ctrl-C, and watches etcd all the time; the exit code is that of the last look.`,
 		UsageText: `etcdpod status
 etcdpod status --watch
 etcdpod status --dir /mnt/backups --max-backup-age 7d
@@ -64,7 +67,10 @@ func statusOptions(c *cli.Context, dir string) status.Options {
 func (s *session) status(c *cli.Context) error {
 	var seen status.Status
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		seen, err = status.Of(c.Context, n.Look, statusOptions(c, c.String("dir")))
+		o := statusOptions(c, c.String("dir"))
+		o.Last = s.lastLook[""]
+		seen, err = status.Of(c.Context, n.Look, o)
+		s.lastLook = map[string]*observe.Figures{"": seen.Last()}
 		return err
 	})
 	if err != nil {
@@ -93,6 +99,7 @@ func writeStatus(w io.Writer, st status.Status, now time.Time) {
 		return
 	}
 	fmt.Fprintf(w, "%s: %s\n", st.Node, headline(st))
+	writeQuorum(w, st.Quorum)
 	for _, warning := range st.Warnings {
 		behind(w, "  ! ", warning)
 	}
@@ -109,6 +116,13 @@ func writeStatus(w io.Writer, st status.Status, now time.Time) {
 	if st.Next != "" {
 		fmt.Fprintln(w)
 		writeNext(w, st.Next)
+	}
+}
+
+// writeQuorum says how many members serve, and what the next loss would do.
+func writeQuorum(w io.Writer, q *status.Quorum) {
+	if q != nil {
+		behind(w, "  ", q.Text)
 	}
 }
 
@@ -171,7 +185,11 @@ func memberRows(st status.Status, now time.Time) [][]string {
 		add("etcd", "%s (%s) at %s, %s", m.Name, m.ID, m.Endpoint, roleOf(m))
 		add("revision", "%d", m.Revision)
 		add("database", "%s", databaseText(m))
+		if c := m.Compared; c != nil && c.Members+len(c.NotCompared) > 0 {
+			add("compared", "%s", comparedText(c))
+		}
 	}
+	rows = append(rows, paceRows(st.Pace, now)...)
 	if st.Problem != "" {
 		add("etcd", "%s", st.Problem)
 	}

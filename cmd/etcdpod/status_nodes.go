@@ -27,8 +27,11 @@ func (s *session) statusOfNodes(c *cli.Context) error {
 	}
 	var seen status.NodesStatus
 	err = s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		seen, err = status.OfNodes(c.Context, n.Several(), statusOptions(c, dir), nodes,
-			c.String("ssh-command"), c.String("remote-command"))
+		o := statusOptions(c, dir)
+		o.LastOf = s.lastLook
+		seen, err = status.OfNodes(c.Context, n.Several(), o, nodes, c.String("ssh-command"),
+			c.String("remote-command"))
+		s.lastLook = seen.Last()
 		return err
 	})
 	if err != nil {
@@ -46,6 +49,7 @@ func (s *session) statusOfNodes(c *cli.Context) error {
 // writeNodes writes a table where it fits into width; 0: whatever its width.
 func writeNodes(w io.Writer, st status.NodesStatus, width int) {
 	fmt.Fprintln(w, nodesHeadline(st))
+	writeQuorum(w, st.Quorum)
 	for _, warning := range st.Warnings {
 		behind(w, "  ! ", oneLine(warning))
 	}

@@ -263,6 +263,13 @@ func (s seen) judgeMembers() found {
 	}
 	var w found
 	for _, m := range s.silent {
+		if slices.ContainsFunc(s.hung, func(o observe.Member) bool { return o.ID == m.ID }) {
+			w = append(w, finding.New(finding.MemberSilent, observe.MemberName(m), "member %s accepts connections at "+
+				"%s, and does not answer: it hangs, or its process is stopped. Run `etcdpod status` on its node; "+
+				"`crictl stop` has the kubelet start its etcd again", observe.MemberName(m),
+				strings.Join(m.PeerURLs, ", ")))
+			continue
+		}
 		w = append(w, finding.New(finding.MemberSilent, observe.MemberName(m), "member %s does not answer at %s",
 			observe.MemberName(m), strings.Join(m.PeerURLs, ", ")))
 	}

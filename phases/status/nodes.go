@@ -17,11 +17,13 @@ import (
 
 // NodesStatus is the result of `status --nodes`. The JSON names are stable.
 type NodesStatus struct {
-	Nodes []NodeStatus `json:"nodes"`
+	Nodes  []NodeStatus `json:"nodes"`
+	Quorum *Quorum      `json:"quorum,omitempty"` // not where the nodes are of several clusters
 	// What is wrong between the nodes, and on each: exit code 6. What is wrong on several is one.
 	Warnings []string          `json:"warnings"`
 	Findings []finding.Finding `json:"findings"` // the same, for programs: one for each node
 	Next     string            `json:"next"`     // the next thing to do
+	said     []sentence
 }
 
 // NodeStatus is one node of several.
@@ -31,7 +33,7 @@ type NodeStatus struct {
 	Hint         string  `json:"hint,omitempty"`  // what cures that
 	Status       *Status `json:"status,omitempty"`
 	HashKV       string  `json:"hashKV,omitempty"`       // hex, as of hashRevision
-	HashRevision int64   `json:"hashRevision,omitempty"` // the same on all nodes of a cluster
+	HashRevision int64   `json:"hashRevision,omitempty"` // comparable are hashes of the same one
 	compacted    int64
 	flags        programFlags
 	clock        clock
@@ -43,13 +45,20 @@ const (
 	askOwnHash = "own-hash"
 	askFlags   = "flags"
 	askClock   = "clock"
+	askFigures = "figures"
 )
 
 // Replies are the answers of a node.
 func Replies(n *observe.Node) map[string]together.Reply {
+	var last *observe.Figures
 	return map[string]together.Reply{
-		askStatus: together.Given(func(ctx context.Context, o Options) (any, error) { return Of(ctx, n, o) }),
-		askFlags:  together.Given(func(ctx context.Context, _ any) (any, error) { return flags(ctx, n) }),
+		askStatus: together.Given(func(ctx context.Context, o Options) (any, error) {
+			s, err := Of(ctx, n, o)
+			last = s.last
+			return s, err
+		}),
+		askFigures: together.Given(func(context.Context, any) (any, error) { return last, nil }),
+		askFlags:   together.Given(func(ctx context.Context, _ any) (any, error) { return flags(ctx, n) }),
 		askOwnHash: together.Given(func(ctx context.Context, revision int64) (any, error) {
 			return n.OwnHash(ctx, revision)
 		}),
@@ -65,12 +74,17 @@ func OfNodes(
 	s.Nodes = make([]NodeStatus, len(nodes))
 	t, errs, err := n.LookAt(ctx, together.NodesAt(nodes, sshCommand, remoteCommand),
 		func(p *together.Peer, i int) error {
+			o := o
+			o.Last = o.LastOf[nodes[i].Name]
 			err := p.Ask(ctx, askStatus, o, &s.Nodes[i].Status, nil)
 			if err == nil {
 				err = p.Ask(ctx, askFlags, nil, &s.Nodes[i].flags, nil)
 			}
 			if err == nil {
 				s.Nodes[i].clock = clockOf(ctx, p)
+				if last, err := together.Query[*observe.Figures](ctx, p, askFigures, nil); err == nil {
+					s.Nodes[i].Status.last = last
+				}
 			}
 			return err
 		})
@@ -84,15 +98,33 @@ func OfNodes(
 		}
 	}
 	hashes(ctx, t.Peers, s.Nodes)
+	s.Quorum = s.quorum()
 	s.judge()
 	return s, ctx.Err()
 }
 
-// hashes asks the members of each cluster for their HashKV at one revision that all of them have.
+// Last are the figures that were read last, by node, for the next look.
+func (s *NodesStatus) Last() map[string]*observe.Figures {
+	last := map[string]*observe.Figures{}
+	for _, n := range s.Nodes {
+		if n.Status != nil && n.Status.last != nil {
+			last[n.Node] = n.Status.last
+		}
+	}
+	return last
+}
+
+// hashes asks the members of each cluster for their HashKV at one revision that all of them have;
+// of those that hold more, it takes what each node has found out in passing.
 func hashes(ctx context.Context, peers []*together.Peer, nodes []NodeStatus) {
 	at := revisionsToHash(nodes)
 	for i, n := range nodes {
 		m := memberOf(n)
+		if m != nil && at[m.ClusterID] == 0 && m.Compared != nil {
+			nodes[i].HashKV, nodes[i].HashRevision, nodes[i].compacted = m.Compared.HashKV, m.Compared.HashRevision,
+				m.Compared.CompactRevision
+			continue
+		}
 		j := slices.IndexFunc(peers, func(p *together.Peer) bool { return p.Name == n.Node })
 		if m == nil || m.Learner || j < 0 || at[m.ClusterID] == 0 {
 			continue
@@ -119,7 +151,7 @@ func revisionsToHash(nodes []NodeStatus) map[string]int64 {
 		if at[m.ClusterID] == 0 || m.Revision < at[m.ClusterID] {
 			at[m.ClusterID] = m.Revision
 		}
-		large[m.ClusterID] = large[m.ClusterID] || !observe.MayHash(m.InUseBytes)
+		large[m.ClusterID] = large[m.ClusterID] || !observe.HashesAtOnce(m.InUseBytes)
 	}
 	maps.DeleteFunc(at, func(cluster string, _ int64) bool { return large[cluster] })
 	return at

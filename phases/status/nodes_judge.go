@@ -13,7 +13,7 @@ import (
 
 // judge says what is wrong, and what to do next.
 func (s *NodesStatus) judge() {
-	s.Warnings, s.Findings = []string{}, found{}
+	s.Warnings, s.Findings, s.said = []string{}, found{}, nil
 	runs := s.openRuns()
 	s.add(runs)
 	for _, n := range s.Nodes {
@@ -26,19 +26,35 @@ func (s *NodesStatus) judge() {
 		for _, f := range alike {
 			nodes = append(nodes, f.Node)
 		}
-		s.Findings = append(s.Findings, alike...)
-		s.Warnings = append(s.Warnings, strings.Join(nodes, ", ")+": "+alike[0].Text)
+		s.said = append(s.said, sentence{strings.Join(nodes, ", ") + ": " + alike[0].Text, alike})
 	}
 	if len(runs) == 0 { // in the middle of a run nodes differ
 		s.add(s.judgeClusters())
 	}
 	s.add(s.judgeClocks())
 	s.add(s.judgeDrift())
+	s.inOrder()
 	s.Next = s.next()
 }
 
 func (s *NodesStatus) add(w found) {
-	s.Findings, s.Warnings = append(s.Findings, w...), append(s.Warnings, finding.Texts(w)...)
+	for _, f := range w {
+		s.said = append(s.said, sentence{f.Text, found{f}})
+	}
+}
+
+// sentence is a warning with its findings: one for each node that has it.
+type sentence struct {
+	text string
+	of   found
+}
+
+// inOrder puts what kills first before the rest.
+func (s *NodesStatus) inOrder() {
+	slices.SortStableFunc(s.said, func(a, b sentence) int { return rank(a.of[0]) - rank(b.of[0]) })
+	for _, one := range s.said {
+		s.Warnings, s.Findings = append(s.Warnings, one.text), append(s.Findings, one.of...)
+	}
 }
 
 // openRuns are the open runs, each once, with the nodes on which it is.
@@ -150,7 +166,7 @@ func (s *NodesStatus) next() string {
 		return unasked
 	case slices.ContainsFunc(s.Findings, func(f finding.Finding) bool { return f.Code == finding.ClustersDiffer }):
 		return "find out which cluster each node belongs to: `etcdpod members` there lists its members"
-	case first == lookIntoWarnings || first == "" && len(s.Warnings) > 0:
+	case first == lookIntoWarnings || first == "" && len(s.said) > 0:
 		return lookIntoWarnings
 	case first != "":
 		return "on " + strings.Join(on, ", ") + ": " + first
@@ -189,7 +205,7 @@ func (s *NodesStatus) judgeClusters() (w found) {
 		switch {
 		case !known:
 			first[m.ClusterID] = n
-		case other.compacted == n.compacted && other.HashKV != n.HashKV:
+		case other.compacted == n.compacted && other.HashRevision == n.HashRevision && other.HashKV != n.HashKV:
 			w = append(w, finding.New(finding.MembersDiffer, other.Node+", "+n.Node, "%s and %s are members of one "+
 				"cluster but differ at revision %d: HashKV %s and %s",
 				other.Node, n.Node, n.HashRevision, other.HashKV, n.HashKV))

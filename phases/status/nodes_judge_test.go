@@ -66,7 +66,7 @@ func TestWhatIsWrongOnSeveralNodesIsSaidOnce(t *testing.T) {
 			[]string{"cp3 cannot", "cp1: member cp3 does not answer"},
 			"start cp3; if it is gone for good, run `etcdpod remove cp3`, then join another node: " +
 				"/usr/share/doc/etcdpod/docs/runbooks/one-node-lost.md"},
-		"of two clusters": {[]NodeStatus{ofOne, ofAnother}, []string{"cp1: no backup", "2 different clusters"},
+		"of two clusters": {[]NodeStatus{ofOne, ofAnother}, []string{"2 different clusters", "cp1: no backup"},
 			"which cluster each node belongs to"},
 		"the same on two": {[]NodeStatus{stale, stale2, well("cp3")}, []string{"cp1, cp2: no backup"},
 			"on cp1, cp2: run `etcdpod backup`"},

@@ -135,9 +135,9 @@ func TestOnlyMembersThatHashQuicklyAreComparedInPassing(t *testing.T) {
 			ClusterID: cluster, Revision: revision, InUseBytes: inUse, Learner: learner,
 		}}}
 	}
-	const much = 1<<30 + 1
+	const much = 8<<20 + 1
 	got := revisionsToHash([]NodeStatus{
-		node("small", 12, 1<<30, false), node("small", 10, 1<<20, false), node("small", 3, 1<<20, true),
+		node("small", 12, 8<<20, false), node("small", 10, 1<<20, false), node("small", 3, 1<<20, true),
 		node("large", 7, 1<<20, false), node("large", 8, much, false), {Error: "cannot be reached"},
 	})
 	if want := map[string]int64{"small": 10}; !maps.Equal(got, want) {

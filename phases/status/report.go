@@ -17,6 +17,11 @@ type Options struct {
 	BackupDir string
 	// How old the newest one may be; 0: none is meant to be taken on this node.
 	MaxBackupAge time.Duration
+	// What an earlier look has read of etcd's figures, so that this one need not wait; nil:
+	// nothing.
+	Last *observe.Figures
+	// The same for several nodes, by their names.
+	LastOf map[string]*observe.Figures `json:"-"`
 }
 
 // Status is what `status` shows. The JSON names are stable.
@@ -29,6 +34,8 @@ type Status struct {
 	Member       *MemberStatus      `json:"member,omitempty"`
 	Problem      string             `json:"problem,omitempty"` // why etcd cannot be asked
 	Members      []observe.Member   `json:"members"`
+	Quorum       *Quorum            `json:"quorum,omitempty"`
+	Pace         *Pace              `json:"pace,omitempty"` // what etcd did while it was watched
 	Alarms       []string           `json:"alarms"`
 	Certificates []certs.Status     `json:"certificates"`
 	NewestBackup *backup.Entry      `json:"newestBackup,omitempty"`
@@ -36,7 +43,11 @@ type Status struct {
 	Warnings     []string           `json:"warnings"` // what is wrong: exit code 6
 	Findings     []finding.Finding  `json:"findings"` // the same warnings, for programs
 	Next         string             `json:"next"`     // the next thing to do
+	last         *observe.Figures
 }
+
+// Last are the figures of etcd that were read last, for the next look; nil: none were.
+func (s Status) Last() *observe.Figures { return s.last }
 
 // WithoutEtcd says whether no etcd is meant to run on the node: its member was removed, or its API
 // server uses etcds on other nodes.
@@ -84,4 +95,15 @@ type MemberStatus struct {
 	SizeBytes      int64  `json:"sizeBytes"`
 	InUseBytes     int64  `json:"inUseBytes"`
 	QuotaBytes     int64  `json:"quotaBytes,omitempty"`
+	// How it was compared with the other members, at no cost; left out where it was not.
+	Compared *Compared `json:"compared,omitempty"`
+}
+
+// Compared is a member's HashKV as of a revision that all members have compacted to.
+type Compared struct {
+	HashKV          string   `json:"hashKV,omitempty"` // hex; left out where it is not comparable
+	HashRevision    int64    `json:"hashRevision,omitempty"`
+	CompactRevision int64    `json:"compactRevision,omitempty"` // comparable are hashes of the same
+	Members         int      `json:"members"`                   // how many were comparable
+	NotCompared     []string `json:"notCompared"`               // why others were not
 }

@@ -39,6 +39,7 @@ type seen struct {
 	openErr     error
 	left        []string         // peer URLs of members that a restore left out
 	silent      []observe.Member // members of the same cluster elsewhere that do not answer
+	hung        []observe.Member // those of them that accept connections
 	listeners   []listener
 	kubeadms    string           // the dataDir that kubeadm knows; empty: etcd's, or not known
 	ended       map[string]ended // by the id of the container that is there now
@@ -48,6 +49,9 @@ type seen struct {
 	unadministered found
 	agreement      *observe.Agreement
 	data           data
+	window         *window          // nil: etcd was not watched
+	last           *observe.Figures // those that were read last
+	changed        *changedSince
 }
 
 // ended is what explains that a container ended.
@@ -73,6 +77,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	} else {
 		s.lookForEtcd(ctx, n)
 	}
+	first := s.figures(ctx, n, o.Last)
 	f.Fingerprints, _ = n.Fingerprints(f) // without them ids tell whose backup one is
 	n.ObserveStarts(ctx, f)
 	n.ObserveCertificates(f)
@@ -83,6 +88,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	s.unadministered = n.WithoutKubeconfig(f.Manifests)
 	s.left = leftOut(n, f.Live)
 	s.silent = slices.DeleteFunc(n.Silent(ctx, f.Live), func(m observe.Member) bool { return !observe.Started(m) })
+	s.lookForHung(ctx, n)
 	// A member that is down would be waited for.
 	if f.Live != nil && f.LiveError == nil && len(s.silent) == 0 {
 		s.agreement = n.Agree(ctx, f.Etcd.Access, f.Live, true)
@@ -90,12 +96,23 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	s.data = lookAtData(ctx, n, f)
 	s.kubeadms = otherDataDir(ctx, n, f)
 	s.lookAtBackups(ctx, n, o.BackupDir)
+	s.changed = s.lookForChanges(ctx, n)
 	s.open, s.openErr = engine.OpenRun(n.FS)
 	s.open = s.open.Observed(ctx, n.FS, n.Clock)
 	if f.Elsewhere = n.Elsewhere(f.Manifests); f.Elsewhere != "" && s.files == nil {
 		return notControlPlane(f), ctx.Err()
 	}
+	s.watch(ctx, n, first)
 	return s.status(), ctx.Err()
+}
+
+// lookForHung finds those of the other members that accept connections, and do not answer either.
+func (s *seen) lookForHung(ctx context.Context, n *observe.Node) {
+	if s.facts.Etcd == nil || s.facts.Live == nil {
+		return
+	}
+	s.hung = n.Hung(ctx, s.facts.Etcd, s.answering())
+	s.silent = append(s.silent, s.hung...)
 }
 
 // lookForEtcd is for a node without a usable manifest of etcd.
@@ -184,7 +201,7 @@ func (s seen) status() Status {
 	st := Status{
 		Node: f.Node, ManifestDir: f.ManifestDir, Manifests: s.manifests(),
 		Kubelet: "running", Runtime: "ok", Members: []observe.Member{}, Alarms: []string{},
-		Certificates: s.certs,
+		Certificates: s.certs, Quorum: s.quorum(), Pace: s.pace(), last: s.last,
 	}
 	if !f.KubeletActive {
 		st.Kubelet = "stopped"
@@ -212,11 +229,13 @@ func (s seen) status() Status {
 	for _, judge := range []func() found{
 		s.judgeRun, s.judgeNode, s.judgeContainers, s.judgeStarts, s.judgeEtcd, s.judgeAPIServer, s.judgeData,
 		s.judgeWho, s.judgeManifests, s.judgeAccess, s.judgeMembers, s.judgeSize, s.judgeAgreement,
-		s.judgeDeadServers, s.judgePrefix, s.judgeVersion, s.judgeDowngrade, s.judgeLag, s.judgeQuota,
-		s.judgeCertificates, s.judgeCAs, s.judgeKubeconfigs, s.judgeBackups, s.judgeLeftOut,
+		s.judgeDeadServers, s.judgePrefix, s.judgeVersion, s.judgeDowngrade, s.judgeLag, s.judgeQuota, s.judgeDisk,
+		s.judgeStarved, s.judgeTrips, s.judgeChanges, s.judgeCertificates, s.judgeCAs, s.judgeKubeconfigs,
+		s.judgeBackups, s.judgeChanged, s.judgeLeftOut,
 	} {
 		wrong = append(wrong, judge()...)
 	}
+	inOrder(wrong)
 	st.Findings, st.Warnings = finding.On(st.Node, wrong), finding.Texts(wrong)
 	st.Next = s.next(st)
 	return st
@@ -230,7 +249,7 @@ func (s seen) member() *MemberStatus {
 		Version: l.Version, StorageVersion: l.StorageVersion,
 		Leader: l.Leader == l.MemberID, Learner: l.Learner, NoQuorum: s.noQuorum(), Revision: l.Revision,
 		RaftApplied: int64(l.Applied), Downgrade: l.Downgrade,
-		SizeBytes: l.SizeBytes, InUseBytes: l.InUseBytes, QuotaBytes: s.quotaBytes(),
+		SizeBytes: l.SizeBytes, InUseBytes: l.InUseBytes, QuotaBytes: s.quotaBytes(), Compared: s.compared(),
 	}
 }
 
@@ -373,17 +392,26 @@ func (s seen) next(st Status) string {
 		return s.towardsQuorum()
 	case s.departed != nil:
 		return s.departed.Next()
+	case len(s.hung) > 0 && len(s.hung) == len(s.silent):
+		return fmt.Sprintf("run `etcdpod status` on the node of %s: its etcd hangs; `crictl stop` there has the "+
+			"kubelet start it again", strings.Join(observe.MemberNames(s.hung), ", "))
 	case len(s.silent) > 0:
 		return fmt.Sprintf("start what does not answer: %s; run `etcdpod status` there for details; %s",
 			strings.Join(observe.MemberNames(s.silent), ", "), goneForGood(s.silent...))
 	case s.behind != nil:
 		return fmt.Sprintf("if data was lost, see what restoring that backup would do: run `etcdpod restore %s "+
 			"--dry-run`; if it is meant to be so, move the backups from before to another directory", s.behind.Path)
-	case s.alarmOf("CORRUPT"):
+	case s.changed != nil:
+		return fmt.Sprintf("run `etcdpod verify %s`, then `etcdpod backup` on each member before anything else",
+			s.changed.backup.Path)
+	case s.alarmOf("CORRUPT"), s.agreement != nil && len(s.agreement.Differ) > 0:
 		return "run `etcdpod backup` on each member before anything else: the members do not hold the same data"
 	case s.alarmOf("NOSPACE"):
 		return "run `etcdpod defrag`: etcd takes writes again, and the alarm is disarmed, once every member is below " +
 			"its quota"
+	case has(st.Findings, finding.EtcdDiskSlow, finding.EtcdStarved):
+		return "see what uses the disk and the processors of this node: `iostat -x 1`, `top`; then run " +
+			"`etcdpod status --watch`"
 	case s.wantsBackup():
 		return "run `etcdpod backup`"
 	case soon != "":
@@ -392,6 +420,10 @@ func (s seen) next(st Status) string {
 		return lookIntoWarnings
 	}
 	return NothingToDo
+}
+
+func has(all found, codes ...finding.Code) bool {
+	return slices.ContainsFunc(all, func(f finding.Finding) bool { return slices.Contains(codes, f.Code) })
 }
 
 // alarmOf says whether etcd has raised an alarm.

@@ -225,7 +225,7 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 			"see the warnings"},
 		{"a member that holds something else", func(s *seen) {
 			s.agreement = &observe.Agreement{Differ: []string{"cp2"}, Unasked: []string{"cp3: a learner"}}
-		}, []string{"cp2 differ from the others"}, "see the warnings"},
+		}, []string{"cp2 differ from the others"}, "run `etcdpod backup` on each member before anything else"},
 		{"members that were not compared", func(s *seen) { s.agreement = &observe.Agreement{TooLarge: "2000 MiB"} },
 			[]string{"could not check whether all members hold the same data: 2000 MiB"}, "see the warnings"},
 		{"no backup", func(s *seen) { s.backups = nil }, []string{"no backup"}, "etcdpod backup"},
@@ -268,7 +268,7 @@ func TestStatusSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, []string{"server.crt: it expired", "ca.crt: it expires"}, "renew the certificates"},
 		{"a CA and what it signed have expired", func(s *seen) {
 			s.facts.Live, s.facts.LiveError = nil, errors.New("bad certificate")
-			s.certs[0].DaysLeft, s.certs[0].Problem = -1, "it expired"
+			s.certs[0].DaysLeft, s.certs[0].Problem, s.certs[0].Code = -1, "it expired", finding.CertificateExpired
 			s.certs = append(s.certs, ending(t, s.facts.Now, -1))
 		}, []string{"bad certificate", "server.crt: it expired", "ca.crt: it expired"}, "a new CA is needed"},
 		{"the API server has no container", func(s *seen) { s.facts.Containers = s.facts.Containers[:1] },

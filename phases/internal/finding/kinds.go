@@ -179,6 +179,17 @@ func ofEtcd() []Kind {
 		{MemberBehind, Critical,
 			"The member has not applied the newest entries of the log; 5,000 behind, it refuses requests.",
 			"Look at its disk and processor: `etcdpod members` shows whether it catches up."},
+		{EtcdDiskSlow, Warning,
+			"Just now, several fsyncs of etcd's log took longer than 0.5 s, or commits of its database longer than " +
+				"0.25 s: members lose their leader.",
+			"See what else uses the disk: `iostat -x 1`. Give etcd a disk of its own."},
+		{EtcdStarved, Warning,
+			"Just now, etcd sent heartbeats late, changed its leader, failed or held up writes, or applied " +
+				"them slowly.",
+			"See what uses processors and disk: `top`, `iostat -x 1`."},
+		{EtcdChanged, Critical,
+			"At the revision of a backup, etcd holds something else than the backup says.",
+			"`etcdpod verify` the backup; if it is good, take a backup of each member before anything else."},
 	}
 }
 
@@ -194,6 +205,12 @@ func ofClusters() []Kind {
 		{MemberNeverStarted, Warning,
 			"A member was added but never started. It counts for quorum unless it is a learner.",
 			"Start it, or remove it: `etcdpod remove ID`."},
+		{MemberFar, Warning,
+			"A connection to another member takes longer than 0.15 s.",
+			"Check the network; or raise `--heartbeat-interval` and `--election-timeout` on all members."},
+		{LeaderChanges, Warning,
+			"Since etcd was started, its leader has changed more often than every four minutes.",
+			"`etcdpod status --watch` shows the disk and the time between the members."},
 		{MemberSameName, Warning,
 			"Several members share a name; one is probably left over from a rebuilt node.",
 			"Remove the one that is gone."},
