@@ -94,7 +94,8 @@ func (s seen) judgeData() (w found) {
 	}
 	for _, dir := range s.data.full() {
 		w = append(w, finding.New(finding.DiskFull, dir, "the file system of %s has only %s left: etcd exits when it "+
-			"has no room for the next 64 MiB of its log", dir, engine.Size(s.data.room[dir])))
+			"has no room for the next 64 MiB of its log. Free some space there: `du -xhd1` shows what takes it", dir,
+			engine.Size(s.data.room[dir])))
 	}
 	return w
 }

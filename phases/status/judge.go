@@ -68,7 +68,8 @@ func (s seen) judgeNode() found {
 	case f.KubeletError != nil:
 		w = append(w, finding.New(finding.KubeletUnknown, "kubelet", "%v", f.KubeletError))
 	case !f.KubeletActive && !s.stoppedByRun():
-		w = append(w, finding.New(finding.KubeletStopped, "kubelet", "the kubelet is not running"))
+		w = append(w, finding.New(finding.KubeletStopped, "kubelet", "the kubelet is not running: nothing that "+
+			"exits is restarted. Start it: `systemctl start kubelet`"))
 	}
 	if f.RuntimeError != nil {
 		w = append(w, finding.New(finding.RuntimeUnreachable, "", "%v", f.RuntimeError))
@@ -198,9 +199,21 @@ func (s seen) judgeEtcd() found {
 		return w
 	}
 	for _, a := range f.Live.Alarms {
-		w = append(w, finding.New(finding.EtcdAlarm, a, "etcd raised the alarm %s", a))
+		w = append(w, finding.New(finding.EtcdAlarm, a, "etcd raised the alarm %s%s", a, alarmCure(a)))
 	}
 	return w
+}
+
+// alarmCure is what an alarm means, and what to run.
+func alarmCure(alarm string) string {
+	switch name, _, _ := strings.Cut(alarm, " "); name {
+	case "NOSPACE":
+		return ": no member takes writes that need room. Run `etcdpod defrag`, which disarms it once every member is " +
+			"below its quota"
+	case "CORRUPT":
+		return ": the members do not hold the same data. Run `etcdpod backup` on each member before anything else"
+	}
+	return ""
 }
 
 // noQuorum says that etcd answers, and serves nobody. It can still be asked what needs no quorum.
@@ -270,8 +283,9 @@ func (s seen) judgeMembers() found {
 				strings.Join(m.PeerURLs, ", ")))
 			continue
 		}
-		w = append(w, finding.New(finding.MemberSilent, observe.MemberName(m), "member %s does not answer at %s",
-			observe.MemberName(m), strings.Join(m.PeerURLs, ", ")))
+		w = append(w, finding.New(finding.MemberSilent, observe.MemberName(m), "member %s does not answer at %s. "+
+			"Start it; `etcdpod status` on its node says what keeps it from starting", observe.MemberName(m),
+			strings.Join(m.PeerURLs, ", ")))
 	}
 	return w
 }
@@ -306,7 +320,8 @@ func (s seen) judgeQuota() found {
 	switch {
 	case inUse > quotaWarn:
 		return one(finding.EtcdQuota, s.facts.Etcd.Name, "etcd's data fills %d%% of its quota of %s: at 100%% it "+
-			"refuses all writes", inUse, engine.Size(s.quotaBytes()))
+			"refuses all writes. Delete what is not needed, or raise --quota-backend-bytes on all members", inUse,
+			engine.Size(s.quotaBytes()))
 	case size > quotaWarn:
 		return one(finding.EtcdFragmented, s.facts.Etcd.Name, "etcd's file fills %d%% of its quota of %s, but only "+
 			"%d%% is in use: run `etcdpod defrag`", size, engine.Size(s.quotaBytes()), inUse)
@@ -352,8 +367,8 @@ func (s seen) judgeBackups() found {
 	case newest == nil && s.wantsBackup():
 		w = append(w, finding.New(finding.BackupMissing, s.backupDir, "%s", s.noBackup()))
 	case s.wantsBackup():
-		w = append(w, finding.New(finding.BackupOld, newest.Path, "the newest backup in %s is %s old",
-			s.backupDir, old(s.facts.Now.Sub(newest.TakenAt))))
+		w = append(w, finding.New(finding.BackupOld, newest.Path, "the newest backup in %s is %s old: run "+
+			"`etcdpod backup`", s.backupDir, old(s.facts.Now.Sub(newest.TakenAt))))
 	}
 	return w
 }

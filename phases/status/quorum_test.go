@@ -82,6 +82,12 @@ func TestWhatKillsFirstComesFirst(t *testing.T) {
 	if len(st.Warnings) != len(st.Findings) || st.Warnings[1] != st.Findings[1].Text {
 		t.Errorf("the sentences are in another order: %q", st.Warnings)
 	}
+	for i, command := range []string{"systemctl start kubelet", "etcdpod backup", "etcdpod backup", "etcdpod defrag",
+		"du -xhd1", "etcdpod status"} {
+		if i < len(st.Warnings) && !strings.Contains(st.Warnings[i], "`"+command+"`") {
+			t.Errorf("what to do next, %s, is not in %q", command, st.Warnings[i])
+		}
+	}
 	nodes := NodesStatus{Nodes: []NodeStatus{well("cp1"), well("cp2")}}
 	nodes.Nodes[0].Status.Findings = one(finding.BackupOld, "", "old")
 	nodes.Nodes[1].Status.Findings = one(finding.MembersDiffer, "", "differ")

@@ -73,9 +73,9 @@ func (s seen) judgeGrowth() found {
 		return nil
 	}
 	return one(finding.EtcdGrows, s.facts.Etcd.Name, "etcd's file has grown from %s to %s in %s: at that pace it "+
-		"reaches the quota of %s in about %s, and then refuses all writes", engine.Size(then.SizeBytes),
-		engine.Size(l.SizeBytes), days(since), engine.Size(s.quotaBytes()),
-		days(time.Duration(left*float64(time.Hour))))
+		"reaches the quota of %s in about %s, and then refuses all writes. Find out what grows: `etcdpod verify "+
+		"FILE` counts the keys of a backup", engine.Size(then.SizeBytes), engine.Size(l.SizeBytes), days(since),
+		engine.Size(s.quotaBytes()), days(time.Duration(left*float64(time.Hour))))
 }
 
 func days(d time.Duration) string {
