@@ -52,17 +52,8 @@ func FiguresOf(ctx context.Context, a Access, member uint64, further ...string) 
 // figuresIn reads the metrics of etcd (server/storage/wal/metrics.go and the others of that name).
 func figuresIn(text string, member uint64) (Figures, error) {
 	f := Figures{Member: member, RoundTrips: map[uint64]Spread{}}
-	counts := map[string]*int64{
-		"etcd_server_slow_apply_total":                                        &f.SlowApplies,
-		"etcd_server_heartbeat_send_failures_total":                           &f.LateHeartbeats,
-		"etcd_server_leader_changes_seen_total":                               &f.LeaderChanges,
-		"etcd_server_proposals_applied_total":                                 &f.Applied,
-		"etcd_server_proposals_failed_total":                                  &f.FailedProposals,
-		"etcd_server_proposals_pending":                                       &f.Pending,
-		"etcd_debugging_mvcc_compact_revision":                                &f.CompactRevision,
-		"etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count": &f.Compactions,
-	}
-	seen := false
+	counts, spreads := f.counts(), map[string]*Spread{
+		"etcd_disk_wal_fsync_duration_seconds_": &f.Fsync, "etcd_disk_backend_commit_duration_seconds_": &f.Commit}
 	for line := range strings.Lines(text) {
 		name, labels, value, ok := sampleIn(line)
 		if !ok {
@@ -70,7 +61,18 @@ func figuresIn(text string, member uint64) (Figures, error) {
 		}
 		if to, known := counts[name]; known {
 			*to = int64(value)
-			continue
+		}
+		for prefix, to := range spreads {
+			if part, is := strings.CutPrefix(name, prefix); is {
+				to.take(part, labels, value)
+			}
+		}
+		if part, is := strings.CutPrefix(name, "etcd_network_peer_round_trip_time_seconds_"); is {
+			if id, err := strconv.ParseUint(label(labels, "To"), 16, 64); err == nil {
+				s := f.RoundTrips[id]
+				s.take(part, labels, value)
+				f.RoundTrips[id] = s
+			}
 		}
 		switch name {
 		case serverID:
@@ -80,23 +82,26 @@ func figuresIn(text string, member uint64) (Figures, error) {
 		case "process_start_time_seconds":
 			f.Started = time.Unix(0, int64(value*float64(time.Second)))
 		}
-		if part, is := strings.CutPrefix(name, "etcd_disk_wal_fsync_duration_seconds_"); is {
-			f.Fsync.take(part, labels, value)
-			seen = true
-		} else if part, is := strings.CutPrefix(name, "etcd_disk_backend_commit_duration_seconds_"); is {
-			f.Commit.take(part, labels, value)
-		} else if part, is := strings.CutPrefix(name, "etcd_network_peer_round_trip_time_seconds_"); is {
-			if id, err := strconv.ParseUint(label(labels, "To"), 16, 64); err == nil {
-				s := f.RoundTrips[id]
-				s.take(part, labels, value)
-				f.RoundTrips[id] = s
-			}
-		}
 	}
-	if !seen {
+	if len(f.Fsync.Bounds) == 0 {
 		return f, errors.New("does not say how fast etcd's disk is")
 	}
 	return f, nil
+}
+
+// counts are what is a single number each, by its name.
+func (f *Figures) counts() map[string]*int64 {
+	return map[string]*int64{
+		"etcd_server_slow_apply_total":              &f.SlowApplies,
+		"etcd_server_heartbeat_send_failures_total": &f.LateHeartbeats,
+		"etcd_server_leader_changes_seen_total":     &f.LeaderChanges,
+		"etcd_server_proposals_applied_total":       &f.Applied,
+		"etcd_server_proposals_failed_total":        &f.FailedProposals,
+		"etcd_server_proposals_pending":             &f.Pending,
+		"etcd_debugging_mvcc_compact_revision":      &f.CompactRevision,
+
+		"etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count": &f.Compactions,
+	}
 }
 
 // take adds one line of a histogram.

@@ -212,9 +212,12 @@ func TestAPeerThatSaysNothingHangs(t *testing.T) {
 		t.Errorf("it takes %s to reach it", took)
 	}
 	_ = s.cmd.Process.Signal(syscall.SIGSTOP)
-	if !PeerHangs(t.Context(), at) {
-		t.Error("one that is frozen does not hang")
-	}
+	eventually(t, func() error { // on a busy machine a process stops a little later
+		if !PeerHangs(t.Context(), at) {
+			return errAgain
+		}
+		return nil
+	})
 	_ = s.cmd.Process.Signal(syscall.SIGCONT)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
