@@ -88,14 +88,23 @@ func ms(seconds float64) string {
 	return fmt.Sprintf("%.1f ms", 1000*seconds)
 }
 
-// comparedText says with how many others a member was compared, and why not with the rest.
+// comparedText says with how many others a member was compared, and why not with the rest. What is
+// so of all is said once.
 func comparedText(c *status.Compared) string {
 	var words []string
 	if c.Members > 0 {
 		words = append(words, fmt.Sprintf("%d members, as of revision %d", c.Members, c.HashRevision))
 	}
+	reasons := map[string]bool{}
 	for _, why := range c.NotCompared {
 		words = append(words, "not "+why)
+		_, reason, _ := strings.Cut(why, ": ")
+		reasons[reason] = true
+	}
+	if c.Members == 0 && len(reasons) == 1 {
+		for reason := range reasons {
+			return "none: " + reason
+		}
 	}
 	return strings.Join(words, "; ")
 }

@@ -135,3 +135,16 @@ func TestAnEtcdThatIsNotMeantToRunIsNotDown(t *testing.T) {
 		}
 	}
 }
+
+func TestWhyNoMemberWasComparedIsSaidOnce(t *testing.T) {
+	for want, c := range map[string]status.Compared{
+		"none: nothing has compacted it yet": {NotCompared: []string{"cp1: nothing has compacted it yet",
+			"cp2: nothing has compacted it yet"}},
+		"not cp1: no answer; not cp2: x":          {NotCompared: []string{"cp1: no answer", "cp2: x"}},
+		"2 members, as of revision 9; not cp3: x": {Members: 2, HashRevision: 9, NotCompared: []string{"cp3: x"}},
+	} {
+		if got := comparedText(&c); got != want {
+			t.Errorf("it says %q, and not %q", got, want)
+		}
+	}
+}
