@@ -31,9 +31,8 @@ func ForgetsRemovals(version string) bool {
 // the leader's at the same time (etcd, CHANGELOG-3.5.md and CHANGELOG-3.6.md). A version that
 // cannot be read may be one of them.
 func DefragFloor(version string) string {
-	version = strings.TrimPrefix(version, "v")
 	minor, patch := EtcdMinor(version), patchOf(version)
-	major, _, _ := strings.Cut(version, ".")
+	major, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
 	switch n, err := strconv.Atoi(major); {
 	case err == nil && n > 3, minor > 6, minor == 6 && patch >= 5, minor == 5 && patch >= 23:
 		return ""
@@ -41,18 +40,4 @@ func DefragFloor(version string) string {
 		return "3.6.5"
 	}
 	return "3.5.23"
-}
-
-// patchOf returns 16 for 3.6.16 and for 3.6.16-rc.1, and -1 where there is none.
-func patchOf(version string) int {
-	parts := strings.SplitN(version, ".", 3)
-	if len(parts) < 3 {
-		return -1
-	}
-	digits, _, _ := strings.Cut(strings.ReplaceAll(parts[2], "+", "-"), "-")
-	n, err := strconv.Atoi(digits)
-	if err != nil {
-		return -1
-	}
-	return n
 }

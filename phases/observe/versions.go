@@ -13,17 +13,46 @@ import (
 	"github.com/etcdpod/etcdpod/templates"
 )
 
+// ReleaseOf returns 6 and 16 for etcd 3.6.16, and for 3.6.16-rc.1; false: it is no release of etcd
+// 3.
+func ReleaseOf(version string) (minor, patch int, ok bool) {
+	minor, patch = EtcdMinor(version), patchOf(version)
+	return minor, patch, minor > 0 && patch >= 0
+}
+
 // EtcdMinor returns 6 for 3.6.1, and 0 for anything that is not a version of etcd 3.
-func EtcdMinor(version string) int {
+func EtcdMinor(version string) int { return minorOf("3", version) }
+
+// KubernetesMinor returns 37 for 1.37 and for 1.37.2, and 0 for anything that is no version of
+// Kubernetes.
+func KubernetesMinor(version string) int { return minorOf("1", version) }
+
+func minorOf(major, version string) int {
 	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
-	if len(parts) < 2 || parts[0] != "3" {
+	if len(parts) < 2 || parts[0] != major {
 		return 0
 	}
-	n, err := strconv.Atoi(parts[1])
+	return max(0, number(parts[1]))
+}
+
+// patchOf returns 16 for 3.6.16 and for 3.6.16-rc.1, and -1 where there is none.
+func patchOf(version string) int {
+	parts := strings.SplitN(version, ".", 3)
+	if len(parts) < 3 {
+		return -1
+	}
+	digits, _, _ := strings.Cut(strings.ReplaceAll(parts[2], "+", "-"), "-")
+	return number(digits)
+}
+
+// number is -1 for what does not consist of a few digits.
+func number(digits string) int {
+	const most = 16 // bits
+	n, err := strconv.ParseUint(digits, 10, most)
 	if err != nil {
-		return 0
+		return -1
 	}
-	return n
+	return int(n)
 }
 
 // EtcdMinors are the releases of etcd that are known here, the oldest first.
@@ -33,14 +62,19 @@ func EtcdMinors() []string { return []string{"3.5", "3.6", "3.7"} }
 // oldest first.
 func KubernetesMinors() []string { return templates.Minors() }
 
-// ImageVersion returns 3.6.5 for registry.k8s.io/etcd:3.6.5-0.
+// ImageVersion returns 3.6.5 for registry.k8s.io/etcd:3.6.5-0, and for etcd:v3.6.5.
 func ImageVersion(image string) string {
 	name, _, _ := strings.Cut(image, "@")
 	i := strings.LastIndex(name, ":")
 	if i < 0 || strings.Contains(name[i:], "/") {
 		return ""
 	}
-	version, _, _ := strings.Cut(name[i+1:], "-")
+	return TagVersion(name[i+1:])
+}
+
+// TagVersion returns 3.6.5 for the tag 3.6.5-0.
+func TagVersion(tag string) string {
+	version, _, _ := strings.Cut(strings.TrimPrefix(tag, "v"), "-")
 	return version
 }
 
@@ -51,7 +85,7 @@ func versionTold(i node.Image) string {
 	const newest = 12 // no minor of etcd is there yet
 	told := []string{strings.TrimPrefix(i.Version, "v")}
 	for _, tag := range i.Tags {
-		told = append(told, strings.TrimPrefix(ImageVersion(tag), "v"))
+		told = append(told, ImageVersion(tag))
 	}
 	for _, v := range told {
 		if minor := EtcdMinor(v); minor > 0 && minor < newest {
@@ -116,7 +150,7 @@ func (f *Facts) EtcdVersion() string {
 
 // Version is the version of an etcd that does not serve, or not yet; empty: nothing tells.
 func (p *EtcdPod) Version() string {
-	if v := strings.TrimPrefix(ImageVersion(p.Image), "v"); EtcdMinor(v) > 0 {
+	if v := ImageVersion(p.Image); EtcdMinor(v) > 0 {
 		return v
 	}
 	return cmp.Or(p.imageTold, p.runsAs)

@@ -110,7 +110,7 @@ func (j *judging) judgeNodes() {
 func (j *judging) judgeKubernetes() {
 	oldest, node := 0, ""
 	for _, s := range j.seen {
-		if minor := kubernetesMinor(s.Kubernetes); minor > 0 && (oldest == 0 || minor < oldest) {
+		if minor := observe.KubernetesMinor(s.Kubernetes); minor > 0 && (oldest == 0 || minor < oldest) {
 			oldest, node = minor, s.Node
 		}
 	}
@@ -143,7 +143,7 @@ func (j *judging) joins(own version) version {
 		if s.ImageTag == nil {
 			continue
 		}
-		if v, ok := parse(tagVersion(*s.ImageTag)); ok {
+		if v, ok := parse(observe.TagVersion(*s.ImageTag)); ok {
 			return v
 		}
 	}
@@ -154,21 +154,21 @@ func (j *judging) joins(own version) version {
 // older ones is that of the oldest.
 func (j *judging) kubeadmsEtcd(minor int) (version, bool) {
 	minors := observe.KubernetesMinors()
-	if oldest := kubernetesMinor(minors[0]); minor < oldest {
+	if oldest := observe.KubernetesMinor(minors[0]); minor < oldest {
 		minor = oldest
 	}
-	return parse(tagVersion(etcdTag(minor)))
+	return parse(observe.TagVersion(etcdTag(minor)))
 }
 
 // kubernetesFor is the first minor of Kubernetes for which kubeadm uses a minor of etcd.
 func (j *judging) kubernetesFor(etcdMinor int) int {
 	for _, text := range observe.KubernetesMinors() {
-		minor := kubernetesMinor(text)
+		minor := observe.KubernetesMinor(text)
 		if v, ok := j.kubeadmsEtcd(minor); ok && v.minor >= etcdMinor {
 			return minor
 		}
 	}
-	return kubernetesMinor(observe.KubernetesMinors()[len(observe.KubernetesMinors())-1]) + 1
+	return observe.KubernetesMinor(observe.KubernetesMinors()[len(observe.KubernetesMinors())-1]) + 1
 }
 
 // judgeFlags says what must be written otherwise, and what etcd would go without.

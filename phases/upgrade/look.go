@@ -5,7 +5,6 @@ import (
 	"path"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/etcdpod/etcdpod/manifests"
@@ -237,7 +236,7 @@ func (s *Seen) lookAtKubernetes(ctx context.Context, n *observe.Node, f *observe
 	if !ok {
 		return
 	}
-	s.Kubernetes = strings.TrimPrefix(observe.ImageVersion(m.Manifest.Image(container)), "v")
+	s.Kubernetes = observe.ImageVersion(m.Manifest.Image(container))
 	if f.Live == nil || f.Live.Leader == 0 {
 		return // it would only be waited for
 	}

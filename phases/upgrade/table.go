@@ -3,7 +3,6 @@ package upgrade
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
@@ -65,19 +64,6 @@ func (j *judging) member(id string) listed {
 		}
 	}
 	return listed{}
-}
-
-// kubernetesMinor is 37 for 1.37 and for 1.37.2; 0: it is no version of Kubernetes.
-func kubernetesMinor(text string) int {
-	parts := strings.SplitN(text, ".", 3)
-	if len(parts) < 2 || parts[0] != "1" {
-		return 0
-	}
-	n, err := strconv.Atoi(parts[1])
-	if err != nil {
-		return 0
-	}
-	return n
 }
 
 func etcdTag(minor int) string { return templates.EtcdTag(fmt.Sprintf("1.%d", minor)) }

@@ -3,8 +3,6 @@ package upgrade
 import (
 	"cmp"
 	"fmt"
-	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
@@ -16,17 +14,10 @@ import (
 // version is a release of etcd 3.
 type version struct{ minor, patch int }
 
-var versionForm = regexp.MustCompile(`^v?3\.([0-9]{1,4})\.([0-9]{1,4})([-+].*)?$`)
-
 // parse reads 3.6.16, and what etcd says of itself: 3.6.16-rc.1 counts as 3.6.16.
 func parse(text string) (v version, ok bool) {
-	found := versionForm.FindStringSubmatch(text)
-	if found == nil {
-		return v, false
-	}
-	v.minor, _ = strconv.Atoi(found[1])
-	v.patch, _ = strconv.Atoi(found[2])
-	return v, true
+	v.minor, v.patch, ok = observe.ReleaseOf(text)
+	return v, ok
 }
 
 func (v version) String() string { return fmt.Sprintf("3.%d.%d", v.minor, v.patch) }
@@ -67,15 +58,9 @@ func known() (all []string) {
 		all = append(all, r.Version)
 	}
 	for _, minor := range observe.KubernetesMinors() {
-		all = append(all, tagVersion(templates.EtcdTag(minor)))
+		all = append(all, observe.TagVersion(templates.EtcdTag(minor)))
 	}
 	return all
-}
-
-// tagVersion is 3.6.5 for the tag 3.6.5-0.
-func tagVersion(tag string) string {
-	v, _, _ := strings.Cut(strings.TrimPrefix(tag, "v"), "-")
-	return v
 }
 
 // crossing is what etcd asks for before one minor follows another.
@@ -118,7 +103,7 @@ func imageFor(image string, to version) string {
 // revisionOf is the tag with which kubeadm names a version: 3.6.5-0.
 func revisionOf(v version) string {
 	for _, minor := range observe.KubernetesMinors() {
-		if tag := templates.EtcdTag(minor); tagVersion(tag) == v.String() {
+		if tag := templates.EtcdTag(minor); observe.TagVersion(tag) == v.String() {
 			return tag
 		}
 	}
