@@ -29,7 +29,7 @@ func (s *session) statusCommand() *cli.Command {
 			`changes nothing. With --nodes it queries the other nodes over ssh, and compares them; a recent backup ` +
 			`of one member then counts for its whole cluster.
 
-It watches etcd for a second, and for five where something looks wrong: how fast its disk is, and whether it keeps up. What etcd has measured since its start is shown apart.
+It watches etcd for a second: how fast its disk is, and whether it keeps up. It warns only of what lasts for five, for which it then watches. What etcd has measured since its start is shown apart.
 
 With -o prometheus it writes metrics, for node-exporter's textfile collector. With --watch it looks again every 5 seconds until Ctrl-C, and watches etcd all the time; the exit code is that of the last look.`,
 		UsageText: `etcdpod status

@@ -2,6 +2,7 @@ package status
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -62,8 +63,8 @@ type window struct {
 const (
 	// leastWatched is how long etcd is watched at least. What else status does takes about as long.
 	leastWatched = time.Second
-	// surelyWatched is for how long where something looks wrong: within a second a disk that is
-	// slow does not do much, and neither does one that was held up once.
+	// surelyWatched is for how long where that would be worth a warning if it lasted: within a
+	// second a machine may well be busy, and a disk does not do much.
 	surelyWatched = 5 * time.Second
 	// lastWatched is how old figures may be that are compared with those of now.
 	lastWatched = time.Minute
@@ -110,7 +111,7 @@ func (s *seen) watch(ctx context.Context, n *observe.Node, first *observe.Figure
 			return
 		}
 		s.window = &window{Figures: added, took: now.At.Sub(first.At), end: now, trips: trips}
-		if s.last = &now; !s.suspicious() {
+		if s.last = &now; s.window.watched() || !s.suspicious() {
 			return
 		}
 	}
@@ -124,12 +125,13 @@ func (s seen) answering() []observe.Member {
 	})
 }
 
-// suspicious says whether something may be wrong, so that it is worth looking longer.
-func (s seen) suspicious() bool {
-	w := s.window
-	return w.Fsync.Above(slowFsync.Seconds())+w.Commit.Above(slowCommit.Seconds()) > 0 ||
-		w.LateHeartbeats+w.LeaderChanges+w.FailedProposals > 0 || w.SlowApplies >= manySlow/2 ||
-		w.Pending >= manyPending
+// suspicious says whether what was seen would be worth a warning if it lasted, so that it is worth
+// looking longer.
+func (s seen) suspicious() bool { return len(s.slow())+len(s.strains()) > 0 }
+
+// atLeast is a limit for five seconds, as it is for as long as was watched.
+func (w *window) atLeast(inFive int64) int64 {
+	return max(1, int64(math.Round(float64(inFive)*w.took.Seconds()/surelyWatched.Seconds())))
 }
 
 // pace is what was watched, for programs; nil: nothing was.

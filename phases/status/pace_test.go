@@ -43,6 +43,17 @@ func watched(t *testing.T, took time.Duration) seen {
 	return s
 }
 
+// etcdFlag has etcd started with a flag.
+func etcdFlag(t *testing.T, s *seen, name, value string) {
+	t.Helper()
+	pod := s.facts.Etcd
+	changed, err := pod.File.Manifest.SetFlag(pod.Container, name, value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod.File.Manifest = changed
+}
+
 func TestStatusWarnsOfAnEtcdThatIsTooSlow(t *testing.T) {
 	fsyncs := func(took map[time.Duration]int64) func(*seen) {
 		return func(s *seen) { s.window.Fsync = spread(took) }
@@ -81,10 +92,19 @@ func TestStatusWarnsOfAnEtcdThatIsTooSlow(t *testing.T) {
 		"a third of them is": {5 * time.Second, commits(map[time.Duration]int64{300 * msec: 8, 3 * msec: 16}), "", ""},
 		"a member far away": {time.Second, func(s *seen) { s.window.trips[9] = 210 * msec }, finding.MemberFar,
 			"a connection to member cp3 takes 0.21 s, which is once there and back"},
+		"one as far away as etcd is set for": {time.Second, func(s *seen) {
+			etcdFlag(t, s, "heartbeat-interval", "150")
+			s.window.trips[9] = 210 * msec
+		}, "", ""},
 		"one whose way could not be measured": {time.Second, func(s *seen) { delete(s.window.trips, 9) }, "", ""},
-		"late heartbeats": {5 * time.Second, func(s *seen) { s.window.LateHeartbeats = 3 }, finding.EtcdStarved,
-			"within 5.0 s, 3 heartbeats were late"},
-		"one late heartbeat": {5 * time.Second, func(s *seen) { s.window.LateHeartbeats = 1 }, "", ""},
+		"late heartbeats, to each of two members": {5 * time.Second, func(s *seen) { s.window.LateHeartbeats = 20 },
+			finding.EtcdStarved, "within 5.0 s, the leader sent no heartbeat for 0.2 s or longer 10 times"},
+		"a few, on a machine that is busy just now": {5 * time.Second,
+			func(s *seen) { s.window.LateHeartbeats = 19 }, "", ""},
+		"a few, where etcd sends them more slowly": {5 * time.Second, func(s *seen) {
+			etcdFlag(t, s, "heartbeat-interval", "500")
+			s.window.LateHeartbeats = 4
+		}, finding.EtcdStarved, "the leader sent no heartbeat for 1 s or longer 2 times"},
 		"the leader changes": {5 * time.Second, func(s *seen) { s.window.LeaderChanges = 2 }, finding.EtcdStarved,
 			"the leader changed 2 times"},
 		"it changed once": {5 * time.Second, func(s *seen) { s.window.LeaderChanges = 1 }, "", ""},
@@ -92,6 +112,9 @@ func TestStatusWarnsOfAnEtcdThatIsTooSlow(t *testing.T) {
 			"5 writes failed"},
 		"writes wait": {5 * time.Second, func(s *seen) { s.window.Pending = 100 }, finding.EtcdStarved,
 			"100 writes or more were waiting"},
+		"some applies are slow": {5 * time.Second, func(s *seen) {
+			s.window.SlowApplies, s.window.Applied = 14, 20
+		}, "", ""},
 		"most applies are slow": {5 * time.Second, func(s *seen) { s.window.SlowApplies = 25 }, finding.EtcdStarved,
 			"25 requests took longer than 100 ms to apply, and 40 entries of the log were applied"},
 		"expensive lists among many writes": {5 * time.Second, func(s *seen) {
@@ -99,6 +122,13 @@ func TestStatusWarnsOfAnEtcdThatIsTooSlow(t *testing.T) {
 		}, "", ""},
 		"all of it, seen for a second": {time.Second, func(s *seen) {
 			s.window.SlowApplies, s.window.Pending, s.window.LateHeartbeats, s.window.LeaderChanges = 40, 100, 9, 2
+		}, "", ""},
+		"as much of it in a minute as is too much in five seconds": {time.Minute, func(s *seen) {
+			s.window.SlowApplies, s.window.LateHeartbeats, s.window.FailedProposals = 25, 20, 5
+			s.window.Fsync = spread(map[time.Duration]int64{900 * msec: 5})
+		}, "", ""},
+		"a cluster whose nodes were all restarted": {time.Second, func(s *seen) {
+			s.window.end.LeaderChanges, s.window.end.Started = 17, s.facts.Now.Add(-50*time.Minute)
 		}, "", ""},
 		"a leader that does not last": {time.Second, func(s *seen) { s.window.end.LeaderChanges = 17 },
 			finding.LeaderChanges, "the leader has changed 17 times since etcd was started, "},
@@ -130,21 +160,31 @@ func TestStatusWarnsOfAnEtcdThatIsTooSlow(t *testing.T) {
 	}
 }
 
-// Whatever may be worth a warning is looked at for longer, and nothing else is.
+// What would be worth a warning if it lasted is looked at for longer, and nothing else is.
 func TestOnlyWhatLooksWrongIsWatchedForLonger(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*window)
 		want   bool
 	}{
-		"all is well":        {func(*window) {}, false},
-		"a slow fsync":       {func(w *window) { w.Fsync = spread(map[time.Duration]int64{900 * msec: 1}) }, true},
-		"a slow commit":      {func(w *window) { w.Commit = spread(map[time.Duration]int64{300 * msec: 1}) }, true},
-		"a late heartbeat":   {func(w *window) { w.LateHeartbeats = 1 }, true},
-		"another leader":     {func(w *window) { w.LeaderChanges = 1 }, true},
-		"a write failed":     {func(w *window) { w.FailedProposals = 1 }, true},
-		"two slow applies":   {func(w *window) { w.SlowApplies = 2 }, false},
-		"writes that wait":   {func(w *window) { w.Pending = 150 }, true},
-		"a slow fsync, once": {func(w *window) { w.end.Fsync = spread(map[time.Duration]int64{900 * msec: 9}) }, false},
+		"all is well":       {func(*window) {}, false},
+		"the only fsync is": {func(w *window) { w.Fsync = spread(map[time.Duration]int64{900 * msec: 1}) }, true},
+		"one fsync of many is": {func(w *window) {
+			w.Fsync = spread(map[time.Duration]int64{900 * msec: 1, 3 * msec: 9})
+		}, false},
+		"two of three commits are": {func(w *window) {
+			w.Commit = spread(map[time.Duration]int64{300 * msec: 2, 3 * msec: 1})
+		}, true},
+		"one commit is":         {func(w *window) { w.Commit = spread(map[time.Duration]int64{300 * msec: 1}) }, false},
+		"one silence, to two":   {func(w *window) { w.LateHeartbeats = 2 }, false},
+		"two silences, to two":  {func(w *window) { w.LateHeartbeats = 4 }, true},
+		"another leader":        {func(w *window) { w.LeaderChanges = 1 }, true},
+		"a write failed":        {func(w *window) { w.FailedProposals = 1 }, true},
+		"two slow applies":      {func(w *window) { w.SlowApplies = 2 }, false},
+		"most applies are slow": {func(w *window) { w.SlowApplies = 25 }, true},
+		"writes that wait":      {func(w *window) { w.Pending = 150 }, true},
+		"a slow fsync, once": {func(w *window) {
+			w.end.Fsync = spread(map[time.Duration]int64{900 * msec: 9})
+		}, false},
 	} {
 		s := watched(t, time.Second)
 		c.change(s.window)

@@ -180,12 +180,12 @@ func ofEtcd() []Kind {
 			"The member has not applied the newest entries of the log; 5,000 behind, it refuses requests.",
 			"Look at its disk and processor: `etcdpod members` shows whether it catches up."},
 		{EtcdDiskSlow, Warning,
-			"Just now, several fsyncs of etcd's log took longer than 0.5 s, or commits of its database longer than " +
-				"0.25 s: members lose their leader.",
+			"For five seconds, most fsyncs of etcd's log took longer than 0.5 s, or most commits of its database " +
+				"longer than 0.25 s; or some did, as since its start: members lose their leader.",
 			"See what else uses the disk: `iostat -x 1`. Give etcd a disk of its own."},
 		{EtcdStarved, Warning,
-			"Just now, etcd sent heartbeats late, changed its leader, failed or held up writes, or applied " +
-				"them slowly.",
+			"For five seconds, etcd's leader was silent for two fifths of the time or changed twice, writes " +
+				"failed or were held up, or most of what was applied took longer than 0.1 s.",
 			"See what uses processors and disk: `top`, `iostat -x 1`."},
 		{EtcdChanged, Critical,
 			"At the revision of a backup, etcd holds something else than the backup says.",
@@ -206,10 +206,11 @@ func ofClusters() []Kind {
 			"A member was added but never started. It counts for quorum unless it is a learner.",
 			"Start it, or remove it: `etcdpod remove ID`."},
 		{MemberFar, Warning,
-			"A connection to another member takes longer than 0.15 s.",
+			"A connection to another member takes longer than 0.15 s, and than one and a half heartbeat intervals.",
 			"Check the network; or raise `--heartbeat-interval` and `--election-timeout` on all members."},
 		{LeaderChanges, Warning,
-			"Since etcd was started, its leader has changed more often than every four minutes.",
+			"Since etcd was started, an hour ago or longer, its leader has changed more often than every four " +
+				"minutes.",
 			"`etcdpod status --watch` shows the disk and the time between the members."},
 		{MemberSameName, Warning,
 			"Several members share a name; one is probably left over from a rebuilt node.",
