@@ -142,6 +142,18 @@ func (s seen) unpaired() (all []observe.Obstacle) {
 	return all
 }
 
+// unreadable is what to do about a certificate in use that cannot be read; empty: there is none.
+func (s seen) unreadable() string {
+	for _, o := range s.facts.Certificates {
+		if slices.ContainsFunc(s.certs, func(c certs.Status) bool {
+			return c.Path == o.Certificate && c.Code == finding.CertificateUnreadable
+		}) {
+			return o.Fix
+		}
+	}
+	return ""
+}
+
 // reported says whether a file is reported as one of the certificates.
 func (s seen) reported(file string) bool {
 	return slices.ContainsFunc(s.certs, func(c certs.Status) bool { return c.Problem != "" && c.Path == file })

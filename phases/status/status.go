@@ -386,6 +386,8 @@ func (s seen) next(st Status) string {
 	case s.etcdDown():
 		return fmt.Sprintf("there is no backup: save what is there with `etcdpod backup %s`",
 			journal.FromDirs(f.Etcd.DataDir, f.Etcd.WALDir))
+	case s.unreadable() != "":
+		return s.unreadable()
 	case expired != "":
 		return expired
 	case s.noQuorum() && len(s.silent)+len(s.unstarted()) > 0:
