@@ -7,8 +7,9 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdpod/etcdpod/e2e/sandbox"
 )
@@ -124,12 +125,7 @@ func TestStatusNamesAMemberThatHangsAndWhatTheNextLossDoes(t *testing.T) {
 	if !strings.Contains(nodes, "\n  3 of 3 members serve; one may be lost\n") {
 		t.Errorf("of all nodes it says:\n%s", nodes)
 	}
-	etcd, found, err := third.Container(third.ctx, "etcd")
-	if must(t, err); !found {
-		t.Fatal("there is no etcd")
-	}
-	must(t, syscall.Kill(etcd.PID, syscall.SIGSTOP))
-	t.Cleanup(func() { _ = syscall.Kill(etcd.PID, syscall.SIGCONT) })
+	third.frozen()
 	first.eventually("status notices it", func() bool { // a process stops a little later
 		result := first.run("status", "-o", "json", "--max-backup-age", "none")
 		l = looked{}
@@ -164,4 +160,29 @@ func TestDataThatWasChangedSinceABackupIsFound(t *testing.T) {
 		!strings.Contains(l.Next, fmt.Sprintf("etcdpod verify %s", b.Path)) {
 		t.Errorf("%+v", l)
 	}
+}
+
+func TestAFullDatabaseIsToldFromAFragmentedOne(t *testing.T) {
+	n := create(t, sandbox.Options{NoAPIServer: true})
+	t.Parallel()
+	n.editEtcd("    - --name=", "    - --quota-backend-bytes=10485760\n    - --name=")
+	must(t, n.Start(n.ctx))
+	var at int64
+	for i := range 17 {
+		n.put(fmt.Sprintf("/registry/configmaps/default/large-%d", i), strings.Repeat("x", 512<<10))
+	}
+	n.names(fault{"a full database", nil, "etcd-quota", "% of its quota of 10.0 MiB", "Delete what is not needed", nil})
+	n.etcd(func(c *clientv3.Client) error {
+		r, err := c.Delete(n.ctx, "/registry/configmaps/default/large-", clientv3.WithPrefix())
+		if err == nil {
+			at = r.Header.Revision
+		}
+		return err
+	})
+	n.etcd(func(c *clientv3.Client) error {
+		_, err := c.Compact(n.ctx, at, clientv3.WithCompactPhysical())
+		return err
+	})
+	n.names(fault{"a fragmented one", nil, "etcd-fragmented", "% of its quota of 10.0 MiB, but only", "etcdpod defrag",
+		nil})
 }

@@ -31,15 +31,20 @@ func startTogether(t *testing.T) *cluster {
 // startTogetherOn is startTogether for a version of etcd.
 func startTogetherOn(t *testing.T, version string) *cluster {
 	t.Helper()
+	return startNodes(t, sandbox.Options{EtcdBinary: etcdBinary(t, version)}, "cp1", "cp2", "cp3")
+}
+
+// startNodes is startTogether for nodes of these names.
+func startNodes(t *testing.T, o sandbox.Options, names ...string) *cluster {
+	t.Helper()
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
-	three, err := sandbox.NewControlPlanes(ctx, sandbox.Options{EtcdBinary: etcdBinary(t, version)},
-		"cp1", "cp2", "cp3")
+	all, err := sandbox.NewControlPlanes(ctx, o, names...)
 	must(t, err)
-	t.Cleanup(func() { must(t, three.Destroy()) })
-	c := &cluster{ControlPlanes: three, t: t, ctx: ctx}
-	for _, s := range three.Nodes {
+	t.Cleanup(func() { must(t, all.Destroy()) })
+	c := &cluster{ControlPlanes: all, t: t, ctx: ctx}
+	for _, s := range all.Nodes {
 		c.nodes = append(c.nodes, &node{Sandbox: s, t: t, ctx: ctx})
 	}
 	must(t, c.nodes[0].Load(ctx, 60, 300))
