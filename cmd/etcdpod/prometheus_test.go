@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/prometheus/common/expfmt"
@@ -43,8 +46,9 @@ func seenValues(t *testing.T, m metrics) map[string]float64 {
 	return all
 }
 
-func TestMetricsSayWhatStatusSays(t *testing.T) {
-	st := status.Status{Node: "cp1", OpenRun: &engine.RunSummary{ID: "r1"}, Alarms: []string{"NOSPACE"},
+// fullStatus has something of everything.
+func fullStatus() status.Status {
+	return status.Status{Node: "cp1", OpenRun: &engine.RunSummary{ID: "r1"}, Alarms: []string{"NOSPACE"},
 		Member: &status.MemberStatus{ID: "8e", ClusterID: "cd", Name: "cp1", Version: "3.6.16", StorageVersion: "3.6.0",
 			Leader: true, Revision: 81240, SizeBytes: 40 << 20, InUseBytes: 22 << 20, QuotaBytes: 2 << 30,
 			Compared: &status.Compared{Members: 2}},
@@ -52,13 +56,16 @@ func TestMetricsSayWhatStatusSays(t *testing.T) {
 		Members:      []observe.Member{{Name: "cp1"}, {Name: "cp2"}, {IsLearner: true}},
 		Certificates: []certs.Status{{Path: `/pki/a"b\c`, NotAfter: day(12)}, {Path: "/pki/gone", Problem: "no file"}},
 		NewestBackup: &backup.Entry{Sidecar: backup.Sidecar{TakenAt: day(-1), SizeBytes: 9}}}
+}
+
+func TestMetricsSayWhatStatusSays(t *testing.T) {
 	wrong := []engine.Finding{
 		{Code: "etcd-alarm", Severity: "critical", Node: "cp1", Subject: "NOSPACE", Text: "x"},
 		{Code: "etcd-alarm", Severity: "critical", Node: "cp1", Subject: "NOSPACE", Text: "said twice"},
 		{Code: "clocks-differ", Severity: "warning", Subject: "cp1, cp2"},
 	}
 	var m metrics
-	m.of(st, now)
+	m.of(fullStatus(), now)
 	m.found(wrong)
 	got := seenValues(t, m)
 	for key, want := range map[string]float64{
@@ -117,6 +124,34 @@ func TestMetricsOfSeveralNodesNameThoseThatCannotBeAsked(t *testing.T) {
 	}
 	if _, is := got["etcdpod_etcd_up node=cp2"]; is {
 		t.Error("of a node that was not asked it says whether etcd is up")
+	}
+}
+
+// What alerts and the dashboard are about is what is written, and the dashboard shows most of it.
+func TestAlertsAndTheDashboardAreAboutMetricsThatThereAre(t *testing.T) {
+	var m metrics
+	st := fullStatus()
+	st.Pace.Commit.Count = enoughForP99
+	m.ofNodes(status.NodesStatus{Nodes: []status.NodeStatus{{Node: "cp1", Status: &st}}}, now)
+	m.found([]engine.Finding{{Code: "etcd-alarm", Severity: "critical"}})
+	shown := 0
+	for _, file := range []string{"etcdpod.rules.yml", "etcdpod.dashboard.json"} {
+		text, err := os.ReadFile("../../docs/alerts/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := regexp.MustCompile(`etcdpod_\w+`).FindAllString(string(text), -1)
+		slices.Sort(names)
+		names = slices.Compact(names)
+		shown = len(names)
+		for _, name := range names {
+			if m.byName[name] == nil {
+				t.Errorf("%s asks for %s, which nothing writes", file, name)
+			}
+		}
+	}
+	if shown < 25 || shown > len(m.byName) {
+		t.Errorf("of %d metrics the dashboard shows %d", len(m.byName), shown)
 	}
 }
 

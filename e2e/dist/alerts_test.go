@@ -4,7 +4,10 @@ package dist
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -52,6 +55,10 @@ func TestPrometheusTakesTheMetricsAndTheAlertsFire(t *testing.T) {
 			t.Errorf("promtool %v: %v\n%s", args, err, out)
 		}
 	}
+	if out, err := exec.Command(tool, "check", "rules", asRules(t, filepath.Join(alerts, "etcdpod.dashboard.json"))).
+		CombinedOutput(); err != nil {
+		t.Errorf("of the dashboard: %v\n%s", err, out)
+	}
 	metrics, err := exec.Command(filepath.Join(dir, "etcdpod"), "--root", t.TempDir(), "status",
 		"-o", "prometheus").Output()
 	if code := new(exec.ExitError); !errors.As(err, &code) || code.ExitCode() != 6 || len(metrics) == 0 {
@@ -62,4 +69,38 @@ func TestPrometheusTakesTheMetricsAndTheAlertsFire(t *testing.T) {
 	if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool check metrics: %v\n%s\n%s", err, out, metrics)
 	}
+}
+
+// asRules returns a file of rules with all that a dashboard asks of Prometheus, which promtool can
+// read.
+func asRules(t *testing.T, dashboard string) string {
+	t.Helper()
+	text, err := os.ReadFile(dashboard)
+	must(t, err)
+	var has struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	must(t, json.Unmarshal(text, &has))
+	type rule struct {
+		Record string `json:"record"`
+		Expr   string `json:"expr"`
+	}
+	var rules []rule
+	for _, panel := range has.Panels {
+		for _, target := range panel.Targets {
+			rules = append(rules, rule{fmt.Sprintf("panel:%d", len(rules)), target.Expr})
+		}
+	}
+	if len(rules) < 20 {
+		t.Fatalf("the dashboard asks %d things", len(rules))
+	}
+	group := map[string]any{"name": "dashboard", "rules": rules}
+	all, err := json.Marshal(map[string]any{"groups": []any{group}}) // JSON is YAML
+	must(t, err)
+	file := filepath.Join(t.TempDir(), "rules.yml")
+	must(t, os.WriteFile(file, all, 0o600))
+	return file
 }
