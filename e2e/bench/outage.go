@@ -52,20 +52,20 @@ func (o outage) String() string {
 // with the large data.
 func (b *bench) outageRows(ctx context.Context) error {
 	for _, of := range []struct {
-		nodes      int
-		small, big bool
+		nodes            int
+		small, big, look bool
 	}{
-		{1, b.wanted("outage"), b.wanted("big")},
-		{3, b.wanted("three"), b.wanted("three-big")},
+		{1, b.wanted("outage"), b.wanted("big"), false},
+		{3, b.wanted("three"), b.wanted("three-big"), b.wanted("status")},
 	} {
-		if !b.cluster || !of.small && !of.big {
+		if !b.cluster || !of.small && !of.big && !of.look {
 			continue
 		}
 		if os.Geteuid() != 0 {
 			say("outage: SKIPPED: a real control plane needs root")
 			return nil
 		}
-		if err := b.outagesOf(ctx, of.nodes, of.small, of.big); err != nil {
+		if err := b.outagesOf(ctx, of.nodes, of.small, of.big, of.look); err != nil {
 			return err
 		}
 	}
@@ -73,7 +73,7 @@ func (b *bench) outageRows(ctx context.Context) error {
 }
 
 // outagesOf measures on one cluster of so many nodes.
-func (b *bench) outagesOf(ctx context.Context, nodes int, small, big bool) error {
+func (b *bench) outagesOf(ctx context.Context, nodes int, small, big, look bool) error {
 	say("starting real control planes: %d", nodes)
 	cluster, err := rig.Up(ctx, rig.Options{Name: fmt.Sprintf("bench%d", nodes),
 		Nodes: nodes, EtcdArgs: []string{quota}})
@@ -93,6 +93,11 @@ func (b *bench) outagesOf(ctx context.Context, nodes int, small, big bool) error
 		return err
 	}
 	defer removeAll(o.bare)
+	if look {
+		if err := b.statusRow(ctx, o); err != nil {
+			return err
+		}
+	}
 	var restSmall float64
 	if small {
 		if restSmall, err = b.outagesAt(ctx, o, smallSize, b.outages); err != nil {
