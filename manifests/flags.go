@@ -314,6 +314,62 @@ func (m *Manifest) SetFlagOnce(container, name, value string) (*Manifest, error)
 	return m.SetFlag(container, name, value)
 }
 
+// RenameFlag gives a flag another name and value, in its place. If it occurs more than once, it
+// goes, and the other one is added after the last flag. It refuses if that one is there already.
+func (m *Manifest) RenameFlag(container, name, to, value string) (*Manifest, error) {
+	edited, err := m.renameFlag(container, name, to, value)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write flag --%s of container %s as --%s: %w", name, container, to, err)
+	}
+	return edited, nil
+}
+
+func (m *Manifest) renameFlag(container, name, to, value string) (*Manifest, error) {
+	c, err := m.editable(container, name)
+	if err != nil {
+		return nil, err
+	}
+	if !flagName.MatchString(to) {
+		return nil, fmt.Errorf("no flag has such a name")
+	}
+	if _, ok := c.lastFlag(to); ok {
+		return nil, fmt.Errorf("that one is there, too")
+	}
+	var found []flag
+	for _, f := range c.flags() {
+		if f.Name == name {
+			found = append(found, f)
+		}
+	}
+	if len(found) != 1 {
+		if m, err = m.removeFlag(container, name); err != nil {
+			return nil, err
+		}
+		return m.setFlag(container, to, value)
+	}
+	f, e := found[0], m.edit()
+	dashes := f.item.Value[:len(f.item.Value)-len(undash(f.item.Value))]
+	if f.value != nil {
+		err = e.replace(f.item, dashes+to)
+		if err == nil && f.Value != value {
+			err = e.replace(f.value, value)
+		}
+	} else {
+		err = e.replace(f.item, dashes+to+"="+value)
+	}
+	if err != nil {
+		return nil, err
+	}
+	edited, err := e.apply()
+	if err != nil {
+		return nil, err
+	}
+	if got, ok := edited.Flag(container, to); !ok || got != value {
+		return nil, fmt.Errorf("it would be read back as %q", got)
+	}
+	return edited, sameOthers(m, edited, container, name, to)
+}
+
 // RemoveFlag removes every occurrence of a flag, with its line if it has one to itself. A
 // missing flag is no error.
 func (m *Manifest) RemoveFlag(container, name string) (*Manifest, error) {
@@ -363,9 +419,9 @@ func (m *Manifest) removeFlag(container, name string) (*Manifest, error) {
 
 // sameOthers checks that the neighbours of an edited flag still mean the same: a lone item can
 // become another flag's value.
-func sameOthers(before, after *Manifest, container, name string) error {
+func sameOthers(before, after *Manifest, container string, names ...string) error {
 	others := func(m *Manifest) []FlagValue {
-		flags := slices.DeleteFunc(m.Flags(container), func(f FlagValue) bool { return f.Name == name })
+		flags := slices.DeleteFunc(m.Flags(container), func(f FlagValue) bool { return slices.Contains(names, f.Name) })
 		for i := range flags {
 			flags[i].Line = 0
 		}

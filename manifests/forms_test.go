@@ -124,6 +124,10 @@ func remove(name string) step {
 	return func(m *Manifest) (*Manifest, error) { return m.RemoveFlag("etcd", name) }
 }
 
+func rename(name, to, value string) step {
+	return func(m *Manifest) (*Manifest, error) { return m.RenameFlag("etcd", name, to, value) }
+}
+
 func annotate(key, value string) step {
 	return func(m *Manifest) (*Manifest, error) { return m.SetAnnotation(key, value) }
 }
@@ -161,6 +165,13 @@ func TestAnEditKeepsTheFormThatItFinds(t *testing.T) {
 		{"the first annotation in an empty flow mapping", "flow list", annotate("k", "v"), pair{"{}", "{k: v}"}},
 		{"a flag with a comment behind it", "commented", set("data-dir", "/n"),
 			pair{`"--data-dir=/d"   #`, `"--data-dir=/n"   #`}},
+		{"another name, and the comments stay", "commented", rename("data-dir", "dir", "/n"),
+			pair{`"--data-dir=/d"   #`, `"--dir=/n"   #`}},
+		{"another name in JSON", "json", rename("name", "n", "a"), pair{`"--name=a"`, `"--n=a"`}},
+		{"another name for a value of its own", "separate values", rename("data-dir", "dir", "/d"),
+			pair{"- -data-dir\n", "- -dir\n"}},
+		{"another name, and a value, for a bare flag", "separate values", rename("bare", "gates", "Bare=true"),
+			pair{"- --bare\n", "- --gates=Bare=true\n"}},
 		{"a new flag before the comment at the end", "commented",
 			set("x", "1"), pair{"'--name=a'\n", "'--name=a'\n      - '--x=1'\n"}},
 		{"a removed flag takes the comment on its line, not the one above", "commented", remove("data-dir"),

@@ -111,6 +111,11 @@ func TestRandomEditsOfRandomManifestsDoJustWhatTheySay(t *testing.T) {
 			"set": {set(name, value), remove(name),
 				func(m *Manifest) bool { v, ok := m.Flag("etcd", name); return ok && v == value }, hadFlag},
 			"remove": {remove(name), nil, func(m *Manifest) bool { _, ok := m.Flag("etcd", name); return !ok }, true},
+			"rename": {rename(name, "renamed", value), nil, func(m *Manifest) bool {
+				_, stays := m.Flag("etcd", name)
+				v, ok := m.Flag("etcd", "renamed")
+				return !stays && ok && v == value
+			}, true},
 			"annotate": {annotate(name, value), func(m *Manifest) (*Manifest, error) {
 				return m.RemoveAnnotation(name)
 			},

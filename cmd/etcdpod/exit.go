@@ -61,6 +61,8 @@ func exitCode(err error) int {
 		return exitFoundWrong
 	case engine.IsBadSnapshot(err):
 		return exitBadSnapshot
+	case engine.IsNoImage(err):
+		return exitRefused
 	case errors.As(err, &back):
 		return exitFailed
 	case errors.As(err, &usage):

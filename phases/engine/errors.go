@@ -184,6 +184,13 @@ func IsBusy(err error) bool {
 	return errors.As(err, &busy)
 }
 
+// IsNoImage says whether the error is that a node cannot get an image, for which nothing was
+// stopped (exit code 5).
+func IsNoImage(err error) bool {
+	var none *op.NoImageError
+	return errors.As(err, &none)
+}
+
 // IsBadSnapshot says whether the error is a verdict on a snapshot (exit code 4).
 func IsBadSnapshot(err error) bool {
 	var bad *snapfile.Bad

@@ -13,6 +13,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 )
 
 // The coordinator and an agent exchange lines of JSON, one message per line. A question is answered
@@ -74,7 +75,7 @@ func (e *CutError) Unwrap() error { return e.Cause }
 
 // wireError is an error in transit, with what exit codes and hints are derived from.
 type wireError struct {
-	Kind string             `json:"kind,omitempty"` // refused, usage, busy, open; empty: any other
+	Kind string             `json:"kind,omitempty"` // refused, usage, open, image; empty: any other
 	Text string             `json:"text"`
 	Hint string             `json:"hint,omitempty"`
 	Run  *engine.RunSummary `json:"run,omitempty"` // open
@@ -97,6 +98,8 @@ func toWire(err error) *wireError {
 		w.Kind = "refused"
 	case errors.As(err, &usage):
 		w.Kind = "usage"
+	case engine.IsNoImage(err):
+		w.Kind = "image"
 	}
 	return w
 }
@@ -113,6 +116,8 @@ func (w *wireError) at(node string) error {
 		return &engine.RefusedError{Reason: text, Hint: w.Hint}
 	case "usage":
 		return &engine.UsageError{Reason: text, Hint: w.Hint}
+	case "image":
+		return &op.NoImageError{Text: text, Fix: w.Hint}
 	}
 	return engine.WithHint(errors.New(text), w.Hint)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -113,6 +114,7 @@ func TestAnErrorOfAnotherNodeKeepsItsKindAndNamesTheNode(t *testing.T) {
 		"refused": engine.Refuse("do that", "no"), "usage": &engine.UsageError{Reason: "no"},
 		"busy": &journal.BusyError{}, "open": &engine.OpenRunError{Run: engine.RunSummary{ID: "run"},
 			Cause: errors.New("no")}, "other": errors.New("no"),
+		"image": &op.NoImageError{Text: "no", Fix: "pull it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := answering(t, func(conn net.Conn, in *bufio.Reader) {
@@ -132,6 +134,9 @@ func TestAnErrorOfAnotherNodeKeepsItsKindAndNamesTheNode(t *testing.T) {
 			}
 			if got := errors.As(err, &usage); got != (name == "usage") {
 				t.Errorf("usage: %v: %v", got, err)
+			}
+			if got := engine.IsNoImage(err); got != (name == "image") || got && engine.Hint(err) != "pull it" {
+				t.Errorf("image: %v: %v", got, err)
 			}
 			if got := errors.As(err, new(*engine.OpenRunError)); got != (name == "open") {
 				t.Errorf("open: %v: %v", got, err)

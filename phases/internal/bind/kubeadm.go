@@ -66,6 +66,31 @@ func (b APIServer) DataDir(ctx context.Context, a op.APIAccess) (string, error) 
 
 // SetDataDir changes etcd.local.dataDir of the ClusterConfiguration, and nothing else in it.
 func (b APIServer) SetDataDir(ctx context.Context, a op.APIAccess, dataDir string) error {
+	return b.setLocal(ctx, a, "dataDir", dataDir, "the data directory")
+}
+
+// ImageTag returns etcd.local.imageTag of the ClusterConfiguration; local is false where there is
+// none, or no etcd.local in it.
+func (b APIServer) ImageTag(ctx context.Context, a op.APIAccess) (tag string, local bool, err error) {
+	_, text, err := b.kubeadmConfig(ctx, a)
+	if errors.Is(err, errNotFound) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	_, of, err := localEtcd(text)
+	tag, _ = of["imageTag"].(string)
+	return tag, of != nil, err
+}
+
+// SetImageTag changes etcd.local.imageTag of the ClusterConfiguration, and nothing else in it.
+func (b APIServer) SetImageTag(ctx context.Context, a op.APIAccess, tag string) error {
+	return b.setLocal(ctx, a, "imageTag", tag, "the tag of etcd's image")
+}
+
+// setLocal changes one line of etcd.local.
+func (b APIServer) setLocal(ctx context.Context, a op.APIAccess, key, value, what string) error {
 	c, text, err := b.kubeadmConfig(ctx, a)
 	if err != nil {
 		return err
@@ -75,9 +100,9 @@ func (b APIServer) SetDataDir(ctx context.Context, a op.APIAccess, dataDir strin
 		return err
 	}
 	if local == nil {
-		return errors.New("cannot set the data directory in kubeadm's ClusterConfiguration: it has no etcd.local")
+		return fmt.Errorf("cannot set %s in kubeadm's ClusterConfiguration: it has no etcd.local", what)
 	}
-	local["dataDir"] = dataDir
+	local[key] = value
 	changed, err := yaml.Marshal(config)
 	if err != nil {
 		return err

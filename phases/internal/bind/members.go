@@ -45,10 +45,20 @@ func (b Etcd) Listening(ctx context.Context, url string) bool { return etcd.List
 func (b Etcd) Started(ctx context.Context, a op.Access) (m op.Answer, err error) {
 	err = b.With(ctx, a, func(c *etcd.Client) error {
 		s := c.Status(ctx)[0]
-		m = op.Answer{ClusterID: s.ClusterID, MemberID: s.MemberID, Leader: s.Leader, Revision: s.Revision}
+		m = op.Answer{ClusterID: s.ClusterID, MemberID: s.MemberID, Leader: s.Leader, Revision: s.Revision,
+			Version: s.Version, Storage: s.StorageVersion, Applied: s.RaftApplied, Committed: s.RaftIndex}
 		return s.Err
 	})
 	return m, err
+}
+
+// ClusterVersion is the minor by which the members work together.
+func (b Etcd) ClusterVersion(ctx context.Context, a op.Access) (string, error) {
+	access, err := b.Access(a)
+	if err != nil {
+		return "", err
+	}
+	return etcd.ClusterVersion(ctx, access)
 }
 
 // Members returns the members as a quorum knows them.

@@ -16,9 +16,10 @@ func neverOpen() []string {
 
 // newSince are the kinds that no stored version had: their runs are stored with the next version.
 func newSince() []string {
-	return []string{"admit-newcomer", "await-answer", "await-others", "await-serving", "end-pod", "exchange-both",
-		"exchange-contents", "give-up-reserve", "name-newcomer", "put-back-manifest", "remove-member",
-		"see-newcomer", "set-peer-urls", "stop-member", "write-manifest"}
+	return []string{"admit-newcomer", "await-answer", "await-cluster-version", "await-others", "await-serving",
+		"await-version", "end-pod", "exchange-both", "exchange-contents", "give-up-reserve", "name-newcomer",
+		"pull-image", "put-back-manifest", "remove-member", "see-newcomer", "set-image-tag", "set-peer-urls",
+		"stop-member", "take-backup", "write-manifest"}
 }
 
 // neverUndone are the kinds whose operations are all past the commit point.

@@ -29,6 +29,9 @@ func TestALearnerSaysWhetherItCouldServe(t *testing.T) {
 				}
 				return nil
 			})
+			if minor, err := ClusterVersion(t.Context(), own); err != nil || minor[:3] != version[:3] {
+				t.Errorf("the version of the cluster is %q: %v", minor, err)
+			}
 			if st := l.client().Status(t.Context())[0]; st.Err != nil || !st.Learner || st.MemberID != id {
 				t.Errorf("it is no learner: %+v", st)
 			}

@@ -31,6 +31,35 @@ func (r runtime) Image(ctx context.Context, name string) (Image, error) {
 	return found, nil
 }
 
+// pullTells is how often somebody is told that an image is still being fetched: CRI does not say
+// how much of it is here.
+const pullTells = 10 * time.Second
+
+// Pull asks the runtime alone: pull secrets and credential providers are the kubelet's.
+func (r runtime) Pull(ctx context.Context, name string, limit time.Duration, waiting func(time.Duration)) error {
+	done := make(chan error, 1)
+	go func() {
+		done <- r.connect(ctx, limit, func(ctx context.Context, conn *grpc.ClientConn) error {
+			_, err := cri.NewImageServiceClient(conn).PullImage(ctx,
+				&cri.PullImageRequest{Image: &cri.ImageSpec{Image: tagged(name)}})
+			return err
+		})
+	}()
+	begun, tell := time.Now(), time.NewTicker(pullTells)
+	defer tell.Stop()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				return fmt.Errorf("cannot pull the image %s: %w", name, err)
+			}
+			return nil
+		case <-tell.C:
+			waiting(time.Since(begun).Round(time.Second))
+		}
+	}
+}
+
 // tagged adds the tag that the kubelet adds to a name without tag and digest (k8s.io/kubernetes,
 // pkg/util/parsers).
 func tagged(name string) string {

@@ -5,10 +5,13 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -30,6 +33,13 @@ func (fakeImages) ImageStatus(_ context.Context, r *cri.ImageStatusRequest) (*cr
 		Info: map[string]string{"info": `{"imageSpec":{"config":{"Labels":` +
 			`{"org.opencontainers.image.version":"3.6.4"}}}}`},
 	}, nil
+}
+
+func (fakeImages) PullImage(_ context.Context, r *cri.PullImageRequest) (*cri.PullImageResponse, error) {
+	if r.Image.Image != "registry:5000/etcd:latest" {
+		return nil, status.Error(codes.NotFound, "manifest unknown")
+	}
+	return &cri.PullImageResponse{ImageRef: "sha256:abc"}, nil
 }
 
 func (fakeImages) Status(_ context.Context, r *cri.StatusRequest) (*cri.StatusResponse, error) {
@@ -117,6 +127,15 @@ func TestTheRuntimeIsAskedForImagesAndHowContainersEnded(t *testing.T) {
 		if gone, err := r.Image(t.Context(), name); err != nil || gone.Present {
 			t.Errorf("%s: %+v, %v", name, gone, err)
 		}
+	}
+	never := func(time.Duration) { t.Error("it took long") }
+	if err := r.Pull(t.Context(), "registry:5000/etcd", time.Minute, never); err != nil {
+		t.Error(err)
+	}
+	if err := r.Pull(t.Context(), "etcd:9", time.Minute, never); err == nil ||
+		!strings.Contains(err.Error(), "cannot pull the image etcd:9: ") ||
+		!strings.Contains(err.Error(), "manifest unknown") {
+		t.Errorf("an image that nobody has: %v", err)
 	}
 	if pause, err := r.SandboxImage(t.Context()); err != nil || pause != "pause:3.10" {
 		t.Errorf("sandboxes are made from %q, %v", pause, err)

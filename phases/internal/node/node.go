@@ -233,6 +233,9 @@ type Runtime interface {
 	StopContainer(ctx context.Context, id string, grace time.Duration) error
 	// RemoveContainer removes a container that has exited or was never started.
 	RemoveContainer(ctx context.Context, id string) error
+	// Pull has the runtime fetch an image, by the name in a manifest, with no credentials but its
+	// own. waiting is called now and then while it does.
+	Pull(ctx context.Context, name string, limit time.Duration, waiting func(since time.Duration)) error
 }
 
 // Process is a process of this host that uses a directory.

@@ -74,6 +74,11 @@ type Answer struct {
 	Revision  int64
 	Members   int
 	Keys      int64
+
+	// Of [Etcd.Started] alone: what it runs, of which minor its data are (3.5 does not say), and
+	// how far it has come in raft's log.
+	Version, Storage   string
+	Applied, Committed uint64
 }
 
 // Learner is how far a member without a vote has come.
@@ -140,6 +145,9 @@ type Etcd interface {
 	// Learner returns how far the member at own has come that has no vote yet. The error says why
 	// it does not answer; what the voting members say is known all the same.
 	Learner(ctx context.Context, own, voters Access) (Learner, error)
+	// ClusterVersion is the minor by which the members work together, as the first endpoint tells
+	// it.
+	ClusterVersion(ctx context.Context, a Access) (string, error)
 	// Members returns the members as a quorum knows them.
 	Members(ctx context.Context, a Access) ([]Member, error)
 	// AddLearner adds a member without a vote, and returns the id that etcd gives it. etcd refuses
@@ -207,6 +215,11 @@ type APIServer interface {
 	DataDir(ctx context.Context, a APIAccess) (string, error)
 	// SetDataDir changes that one line.
 	SetDataDir(ctx context.Context, a APIAccess, dataDir string) error
+	// ImageTag returns etcd.local.imageTag of kubeadm's ClusterConfiguration, empty where it is not
+	// set; local is false where there is no such ConfigMap, or kubeadm does not run etcd.
+	ImageTag(ctx context.Context, a APIAccess) (tag string, local bool, err error)
+	// SetImageTag changes that one line, or adds it.
+	SetImageTag(ctx context.Context, a APIAccess, tag string) error
 }
 
 // finalError ends a wait at once: more time would not help.

@@ -163,6 +163,11 @@ var kinds = map[string]Op{
 	"see-newcomer":            &SeeNewcomer{},
 	"name-newcomer":           &NameNewcomer{},
 	"admit-newcomer":          &AdmitNewcomer{},
+	"pull-image":              &PullImage{},
+	"take-backup":             &TakeBackup{},
+	"await-version":           &AwaitVersion{},
+	"await-cluster-version":   &AwaitClusterVersion{},
+	"set-image-tag":           &SetImageTag{},
 }
 
 // former maps the old names of kinds to what each name meant. Journals with these names are

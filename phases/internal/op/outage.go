@@ -13,6 +13,9 @@ func (s *StopContainers) Outage() (stops, serves bool) { return true, false }
 // Outage begins with etcd's restart, too: without its etcd the API server answers nobody.
 func (r *RestartPod) Outage() (stops, serves bool) { return !r.Back, false }
 
+// Outage begins with etcd's end where the API server has no other.
+func (e *EndPod) Outage() (stops, serves bool) { return e.API, false }
+
 // Outage ends when the API server is ready.
 func (a *AwaitAPIServer) Outage() (stops, serves bool) { return false, true }
 

@@ -22,6 +22,8 @@ type EndPod struct {
 	Pod   Pod           `json:"pod"`
 	Grace time.Duration `json:"grace"` // for them to exit by themselves
 	Limit time.Duration `json:"limit"`
+	// API says that this node's API server answers nobody without it. Earlier versions did not say.
+	API bool `json:"api,omitempty"`
 }
 
 func (e *EndPod) String() string {

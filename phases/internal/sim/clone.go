@@ -24,6 +24,7 @@ func (m *Machine) Clone() *Machine {
 		Late: m.Late, oldDB: m.oldDB, oldAt: m.oldAt, oldData: m.oldData, committed: m.committed,
 		issued: m.issued, SickText: m.SickText, CrashText: m.CrashText,
 		Deaf: m.Deaf, begun: maps.Clone(m.begun),
+		ToPull: m.ToPull, ImageTag: m.ImageTag,
 		NoImages: m.NoImages, PauseImage: m.PauseImage, Exit: m.Exit, KillNew: m.KillNew,
 		DeniedWith: m.DeniedWith, Homeless: m.Homeless,
 		Meddled: m.Meddled, Named: m.Named, byHand: m.byHand, byHandAcked: m.byHandAcked,

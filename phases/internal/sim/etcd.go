@@ -215,3 +215,18 @@ func (a APIServer) ReleaseLease(context.Context, op.APIAccess, string, string) e
 func (a APIServer) DataDir(context.Context, op.APIAccess) (string, error) { return "", nil }
 
 func (a APIServer) SetDataDir(context.Context, op.APIAccess, string) error { return nil }
+
+func (a APIServer) ImageTag(ctx context.Context, access op.APIAccess) (string, bool, error) {
+	return a.M.ImageTag, a.M.ImageTag != "", a.Ready(ctx, access)
+}
+
+func (a APIServer) SetImageTag(ctx context.Context, access op.APIAccess, tag string) error {
+	if err := a.M.step("set the image's tag"); err != nil {
+		return err
+	}
+	if err := a.Ready(ctx, access); err != nil {
+		return err
+	}
+	a.M.ImageTag = tag
+	return nil
+}

@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path"
@@ -57,7 +58,12 @@ type Machine struct {
 	// a pod of them. PauseImage is what sandboxes are made from; the runtime may leave it Untold.
 	NoImages   []string
 	PauseImage string
-	Exit       node.Exit // how containers ended; zero: with 1
+	// ToPull are images that are not on the node either, and can be pulled: nothing may be started
+	// for which the registry would have to be asked first.
+	ToPull []string
+	// ImageTag is what kubeadm's ClusterConfiguration has as etcd's; empty: there is none.
+	ImageTag string
+	Exit     node.Exit // how containers ended; zero: with 1
 	// Deaf is a kubelet that no API server answers: it ends no pod that it has started and whose
 	// manifest has changed or is gone, and starts none in its place.
 	Deaf bool
@@ -219,6 +225,10 @@ func (m *Machine) start(file string) {
 	}
 	if slices.Contains(m.NoImages, m.PauseImage) && m.PauseImage != "" ||
 		slices.Contains(m.NoImages, pod.Image(pod.Containers()[0])) {
+		return
+	}
+	if image := pod.Image(pod.Containers()[0]); slices.Contains(m.ToPull, image) {
+		m.violate("the kubelet has to start %s, and would pull it first", image)
 		return
 	}
 	c := &container{file: file, manifest: text}
@@ -440,7 +450,21 @@ func (r runtime) StopContainer(_ context.Context, id string, _ time.Duration) er
 func (r runtime) RemoveContainer(context.Context, string) error { return nil }
 
 func (r runtime) Image(_ context.Context, name string) (node.Image, error) {
-	return node.Image{Present: !slices.Contains(r.m.NoImages, name), Tags: []string{name}}, nil
+	return node.Image{Present: !slices.Contains(r.m.NoImages, name) && !slices.Contains(r.m.ToPull, name),
+		Tags: []string{name}}, nil
+}
+
+func (r runtime) Pull(_ context.Context, name string, _ time.Duration, _ func(time.Duration)) error {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	if err := r.m.step("pull the image " + name); err != nil {
+		return err
+	}
+	if slices.Contains(r.m.NoImages, name) {
+		return errors.New("manifest unknown")
+	}
+	r.m.ToPull = slices.DeleteFunc(slices.Clone(r.m.ToPull), func(one string) bool { return one == name })
+	return nil
 }
 
 func (r runtime) SandboxImage(context.Context) (string, error) {

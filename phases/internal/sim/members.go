@@ -288,9 +288,53 @@ func (e Etcd) Learner(context.Context, op.Access, op.Access) (op.Learner, error)
 	return op.Learner{ClusterID: ClusterID, Applied: 100, Committed: 100}, nil
 }
 
-func (e Etcd) Started(context.Context, op.Access) (op.Answer, error) {
+func (e Etcd) Started(_ context.Context, at op.Access) (op.Answer, error) {
+	if other := e.M.at(at.Endpoints); other != nil {
+		return Etcd{M: other}.Started(context.Background(), op.Access{})
+	}
 	if e.M.running("etcd") == nil || e.M.SickEtcd {
 		return op.Answer{}, errors.New("connection refused")
 	}
-	return op.Answer{ClusterID: ClusterID}, nil
+	v := e.M.runs()
+	a := op.Answer{ClusterID: ClusterID, Leader: 1, Version: v, Applied: 100, Committed: 100}
+	if minorOf(v) > "3.5" {
+		a.Storage = e.M.clusterVersion()
+	}
+	return a, nil
+}
+
+// ClusterVersion is the lowest minor that any member runs.
+func (e Etcd) ClusterVersion(context.Context, op.Access) (string, error) {
+	if e.M.running("etcd") == nil || e.M.SickEtcd {
+		return "", errors.New("connection refused")
+	}
+	return e.M.clusterVersion(), nil
+}
+
+// runs is the version of the etcd that runs, as its image is named; empty: none does.
+func (m *Machine) runs() string {
+	c := m.running("etcd")
+	if c == nil {
+		return ""
+	}
+	tag := c.Image[strings.LastIndex(c.Image, ":")+1:]
+	v, _, _ := strings.Cut(strings.TrimPrefix(tag, "v"), "-")
+	return v
+}
+
+// minorOf is 3.6 for 3.6.16.
+func minorOf(v string) string { return v[:max(0, strings.LastIndex(v, "."))] }
+
+func (m *Machine) clusterVersion() string {
+	all := []*Machine{m}
+	if m.Others != nil {
+		all = m.Others()
+	}
+	lowest := ""
+	for _, one := range all {
+		if v := minorOf(one.runs()); !one.off && v != "" && (lowest == "" || v < lowest) {
+			lowest = v
+		}
+	}
+	return lowest + ".0"
 }
