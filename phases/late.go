@@ -26,5 +26,7 @@ func tooLate() map[string]engine.TooLate {
 			Afterwards: run("the old certificates are in the run's folder until `etcdpod prune`")},
 		"apiserver": {Why: "the API server serves with the new settings",
 			Afterwards: run("`etcdpod apiserver set` changes them again")},
+		"upgrade": {Why: "the version of the cluster rises once all members run the new etcd",
+			Afterwards: run("the way back is etcd's own downgrade, or a restore of the backup that the run has taken")},
 	}
 }

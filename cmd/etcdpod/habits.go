@@ -60,8 +60,10 @@ func habits() map[string]string {
 		"member add":     "run `etcdpod join` on the new node",
 		"member remove":  "run `etcdpod remove MEMBER`",
 		"member promote": "run `etcdpod join phase promote-learner` on the learner's node",
-		"upgrade": "run `etcdpod upgrade plan`: it says whether an upgrade of etcd would end well; Kubernetes is " +
-			"upgraded with `kubeadm upgrade`",
+		"upgrade apply": "for etcd run `etcdpod upgrade --to VERSION --nodes cp1,cp2,cp3`; Kubernetes is upgraded " +
+			"with `kubeadm upgrade apply`",
+		"upgrade node": "for etcd run `etcdpod upgrade --to VERSION --nodes cp1,cp2,cp3`; Kubernetes is upgraded " +
+			"with `kubeadm upgrade node`",
 		"check-expiration": "run `etcdpod certs check`",
 		"renew":            "run `etcdpod certs renew`",
 		"init phase etcd":  "run `etcdpod init phase render-etcd`",
@@ -83,11 +85,11 @@ func habits() map[string]string {
 			"`etcdctl alarm disarm` gives no space back",
 	}
 	for own, runs := range map[string]string{"init": "init", "join": "join", "replace": "replace MEMBER",
-		"readdress": "readdress", "defrag": "defrag"} {
+		"readdress": "readdress", "defrag": "defrag", "upgrade": "upgrade --to VERSION"} {
 		all["member "+own] = "run `etcdpod " + runs + "`"
 	}
 	for _, does := range []string{"list", "add", "remove", "update", "promote", "init", "join", "replace",
-		"readdress", "defrag"} {
+		"readdress", "defrag", "upgrade"} {
 		all["members "+does] = all["member "+does]
 	}
 	for _, word := range []string{"endpoint health", "endpoint status", "endpoint hashkv",

@@ -48,7 +48,7 @@ func documents() []document {
 		of("backups", "What `backups` writes", []backup.Entry{}),
 		of("verify", "What `verify` writes", backup.Verdict{}),
 		of("run", "The last line of `restore`, `init`, `join`, their phases, `remove`, `replace`, `readdress`, "+
-			"`certs renew`, `apiserver set`, `resume` and `rollback`", resultOf[engine.RunSummary]{}),
+			"`upgrade`, `certs renew`, `apiserver set`, `resume` and `rollback`", resultOf[engine.RunSummary]{}),
 		of("runs", "What `runs` writes", []engine.RunSummary{}),
 		of("runs-show", "What `runs show` writes", engine.RunReport{}),
 		of("runs-show-follow", "The last line of `runs show --follow`", resultOf[engine.RunReport]{}),
@@ -63,8 +63,8 @@ func documents() []document {
 		of("upgrade-plan", "What `upgrade plan` writes", upgrade.Report{}),
 		of("prune", "What `prune` writes", prune.Plan{}),
 		of("plan", "What --dry-run writes, for a run on one node", engine.Plan{}),
-		of("plan-nodes", "What --dry-run writes, for a run on several nodes, and always for `remove` and `replace`",
-			engine.TogetherPlan{}),
+		of("plan-nodes", "What --dry-run writes, for a run on several nodes, and always for `remove`, `replace` and "+
+			"`upgrade`", engine.TogetherPlan{}),
 		of("version", "What `version` writes", build{}),
 		of("event", "A line before the last of a command that carries out a run", engine.Event{}),
 		of("error", "The last line on standard error of a command that failed", failure{}),

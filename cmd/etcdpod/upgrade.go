@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -13,7 +14,55 @@ import (
 )
 
 func init() {
-	offer(sectionMembers, (*session).upgradePlanCommand)
+	offer(sectionMembers, (*session).upgradePlanCommand, (*session).upgradeCommand)
+}
+
+func (s *session) upgradeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "upgrade", Usage: "have all members run a newer etcd, one after the other",
+		Description: `Replaces the etcd of one member after the other, the leader's last, on this node or with --nodes on several as one run: this node coordinates. It refuses what etcdpod upgrade plan says would not end well. Registry and repository of the image stay the manifest's, and its tag is the one that kubeadm uses for the version; --image names another image.
+
+First every node pulls the image, while the old etcds serve; if one cannot get it, nothing is stopped, and the exit code is 5. Then a backup is taken on this node, proven, and kept. For each member the manifest gets the new image, and the new names of flags without which the new etcd would not start; all else in it stays as it is. A member is stopped only while all others serve, and the next one's turn comes once this one runs the version, and all members have answered and been up to date for 5 s.
+
+Where the minor rises, the commit point is just before the last member's turn: only when all members run the new minor does the version of the cluster rise. Until then a failure, an interrupt or etcdpod rollback puts the old manifests back, one after the other in reverse, and nothing that was written meanwhile is lost. Where the minor stays, the commit point comes once all members run the version. Past it etcdpod resume finishes the run. At the end the version of the cluster and of the data is seen to have risen, and etcd.local.imageTag in kubeadm's ClusterConfiguration is brought in line; where no API server answers, the command says what to type.
+
+While a member starts anew, the API server on its node is away, if it uses that member alone. A cluster of one member serves nobody meanwhile. Before it changes running nodes it asks; without a terminal, --yes is needed. /usr/share/doc/etcdpod/docs/upgrade.md has the gates and the steps.`,
+		UsageText: `etcdpod upgrade --to 3.6.16 --nodes cp1,cp2,cp3 --dry-run
+etcdpod upgrade --to 3.6.16 --nodes cp1,cp2,cp3
+etcdpod upgrade --to 3.6.16
+etcdpod upgrade --to 3.6.16 --image registry.example.org/etcd:3.6.16-0 --nodes cp1,cp2,cp3`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "to", Usage: "have all members run `VERSION`, such as 3.6.16"},
+			&cli.StringFlag{Name: "image", Usage: "run it from `IMAGE` on all nodes"},
+			&cli.StringSliceFlag{Name: "nodes",
+				Usage: "upgrade the members on all of `NAME[=HOST],…`; this node is one of them, and coordinates"},
+			&cli.DurationFlag{Name: "wait-timeout", Value: 2 * time.Minute,
+				Usage: "give each etcd, and then its API server, `TIME` to serve"},
+			&cli.DurationFlag{Name: "pull-timeout", Value: 10 * time.Minute,
+				Usage: "give each node `TIME` to pull the image"},
+			sshCommandFlag(), remoteCommandFlag(),
+		},
+		Action: s.upgrade,
+	}
+}
+
+func (s *session) upgrade(c *cli.Context) error {
+	plain, err := upgradeOptions(c)
+	if err != nil {
+		return err
+	}
+	o := upgrade.TogetherOptions{Options: plain, Image: c.String("image"), WaitTimeout: c.Duration("wait-timeout"),
+		PullTimeout: c.Duration("pull-timeout")}
+	if err := o.Check(); err != nil {
+		return err
+	}
+	return s.jointly(c, joint{
+		workflow: "upgrade",
+		plan:     upgrade.Together(o),
+		said: fmt.Sprintf("All members run etcd %s (run %%s). The backup that was taken first stays: `etcdpod "+
+			"backups` lists it. The old manifests are kept on each node until `etcdpod prune`.", o.To),
+		unchanged: fmt.Sprintf("Nothing to do: all members run etcd %s.", o.To),
+	})
 }
 
 func (s *session) upgradePlanCommand() *cli.Command {

@@ -78,6 +78,15 @@ func (s *Sandbox) SetImages(images map[string]string) error {
 	return s.write(cri.Images, data, 0o644)
 }
 
+// SetRegistry replaces the map of the images that can be pulled.
+func (s *Sandbox) SetRegistry(images map[string]string) error {
+	data, err := json.MarshalIndent(images, "", "  ")
+	if err != nil {
+		return err
+	}
+	return s.write(cri.Registry, data, 0o644)
+}
+
 // KubeletStartCommand is a command line that starts the kubelet, unless it runs, and
 // returns when it runs.
 func (s *Sandbox) KubeletStartCommand() string { return quote(s.kubeletStart()) }

@@ -80,11 +80,16 @@ func read(args []string) (command string, asked bool) {
 	}
 	for i, word := range words {
 		switch word {
-		case "certs", "apiserver", "upgrade":
+		case "certs", "apiserver":
 			return strings.Join(words[i:min(i+2, len(words))], " "), asked
 		case "members":
 			if i+1 < len(words) && slices.Contains([]string{"move-leader", "set-peer-url"}, words[i+1]) {
 				return strings.Join(words[i:i+2], " "), asked
+			}
+			return word, asked
+		case "upgrade":
+			if i+1 < len(words) && words[i+1] == "plan" {
+				return "upgrade plan", asked
 			}
 			return word, asked
 		case "runs":
@@ -132,8 +137,8 @@ func resultOf(command string, args []string) (name string, streams bool) {
 		return "plan", false
 	case command == "backup", command == "certs generate-csr":
 		return strings.ReplaceAll(command, " ", "-"), true
-	case slices.Contains([]string{"restore", "init", "join", "readdress", "remove", "replace", "resume", "rollback",
-		"certs renew", "apiserver set"}, command):
+	case slices.Contains([]string{"restore", "init", "join", "readdress", "remove", "replace", "upgrade", "resume",
+		"rollback", "certs renew", "apiserver set"}, command):
 		return "run", true
 	}
 	return "", false

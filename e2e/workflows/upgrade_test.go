@@ -110,7 +110,8 @@ func TestAnUpgradeIsJudgedBeforeAnythingIsTouched(t *testing.T) {
 		}
 	}
 	c.typed("cp2", "etcdpod upgrade plan"+allThree, 0, "This will end well.", "GATE", "passed", "to pull",
-		"--feature-gates=InitialCorruptCheck=true", "crictl pull registry.k8s.io/etcd:3.6.16-0", "etcdpod backup")
+		"--feature-gates=InitialCorruptCheck=true", "`etcdpod upgrade` pulls it before anything is stopped",
+		"etcdpod upgrade --to 3.6.16 --nodes cp1,cp2,cp3")
 	c.typed("cp2", "etcdpod upgrade plan --to 3.6.16", 5, "Nobody can tell yet whether this will end well, because",
 		"etcdpod upgrade plan --nodes cp1,cp2,cp3")
 	c.typed("cp1", "etcdpod upgrade plan -o json --to 3.7.3"+allThree, 5, "one minor at a time", "--to 3.6.16")
@@ -149,8 +150,8 @@ func TestAnUpgradeIsJudgedBeforeAnythingIsTouched(t *testing.T) {
 	c.typed("cp1", "etcdpod upgrade plan --to 3.6.16"+allThree, 5, "cp3 cannot be reached")
 }
 
-// What is said to end well does, in the order and with the flags of the plan, by the steps of
-// docs/upgrade.md: from the oldest etcd to the newest. What is told to be rewritten must be: the
+// What is said to end well does, in the order and with the flags of the plan, also by hand: from
+// the oldest etcd to the newest. What is told to be rewritten must be: the
 // others' flags stay as they are.
 func TestAnUpgradeThatIsSaidToEndWellDoes(t *testing.T) {
 	c := startTogetherOn(t, binaries.Etcd35)

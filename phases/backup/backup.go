@@ -195,14 +195,19 @@ func (o Options) preflight() phase {
 			for _, dir := range f.Backup.Missing {
 				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(0o700)})
 			}
-			known := Sidecar{Node: f.Node, ClusterID: f.Backup.Cluster, Fingerprints: f.Fingerprints,
-				Behind: f.Backup.Behind}
-			if f.Agreement != nil {
-				known.Differ = f.Agreement.Differ
-			}
-			return append(ops, &op.OpenBackup{Workspace: o.workspace(f), Sidecar: known, At: f.Backup.At,
-				Shared: o.SharedDir, Records: journal.Home, Note: strings.Join(finding.Texts(o.notes(f)), "; ")}), nil
+			return append(ops, o.opening(f)), nil
 		}}
+}
+
+// opening claims a place for the backup.
+func (o Options) opening(f *Facts) *op.OpenBackup {
+	known := Sidecar{Node: f.Node, ClusterID: f.Backup.Cluster, Fingerprints: f.Fingerprints,
+		Behind: f.Backup.Behind}
+	if f.Agreement != nil {
+		known.Differ = f.Agreement.Differ
+	}
+	return &op.OpenBackup{Workspace: o.workspace(f), Sidecar: known, At: f.Backup.At,
+		Shared: o.SharedDir, Records: journal.Home, Note: strings.Join(finding.Texts(o.notes(f)), "; ")}
 }
 
 // leftOut names the etcds of this node that are not in the backup.

@@ -114,7 +114,7 @@ func (o ReaddressOptions) renderEtcd() readdressPhase {
 			ops := []op.Op{
 				&op.MakeDirectory{Path: kept, Attr: node.Mine(0o700)},
 				&op.MakeDirectory{Path: journal.OldCerts(f.Run), Attr: node.Mine(0o700)},
-				&op.StopKubelet{Before: o.served(f)},
+				&op.StopKubelet{Before: f.Served(f.Ready, o.limit())},
 				&op.EndPod{Pod: observe.PodOf(f.Manifests, m, f.Etcd.Container), Grace: 20 * time.Second,
 					Limit: o.limit()},
 			}
@@ -134,26 +134,6 @@ func (o ReaddressOptions) renderEtcd() readdressPhase {
 
 func (o ReaddressOptions) watched(f *ReaddressFacts) op.Watched {
 	return observe.WatchedIn(f.Manifests, f.After.File, f.After.Container)
-}
-
-// served is what must serve again if the run goes back.
-func (o ReaddressOptions) served(f *ReaddressFacts) *op.Before {
-	var stops []observe.ManifestFile
-	var pods []op.Pod
-	for _, name := range []string{"etcd", "kube-apiserver"} {
-		if m, c, ok := observe.Program(f.Manifests, name); ok {
-			stops, pods = append(stops, m), append(pods, observe.PodOf(f.Manifests, m, c))
-		}
-	}
-	b := &op.Before{Pods: pods, Limit: o.limit(), Start: observe.StartLimits(stops...),
-		EtcdPod: observe.Watched(f.Manifests, "etcd").Pod, APIPod: observe.Watched(f.Manifests, "kube-apiserver").Pod}
-	if f.Live != nil {
-		b.Etcd = &f.Etcd.Access
-	}
-	if f.Ready {
-		b.API = &f.API
-	}
-	return b
 }
 
 // setPeerURL tells the other members. Where there are none, etcd itself is asked, which serves by

@@ -9,6 +9,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/flags"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -129,8 +130,8 @@ func (j *judging) judgeKubernetes() {
 			finding.KubernetesSkew, "", "the API server on %s is of Kubernetes 1.%d, for which kubeadm uses etcd %s "+
 				"at most, and 3.%d for the next minor", node, oldest, own, max(furthest, own.minor))
 	case ok && j.joins(own) != j.to:
-		j.say(Notes, fmt.Sprintf("after the upgrade, set etcd.local.imageTag in the ConfigMap "+
-			"kube-system/kubeadm-config to %q", revisionOf(j.to)), finding.KubeadmSetting, "",
+		j.say(Notes, fmt.Sprintf("%s sets it at its end; or %s", j.typed(), op.ImageTagByHand(revisionOf(j.to))),
+			finding.KubeadmSetting, "",
 			"kubeadm would set up etcd %s on a node that joins, as long as its ClusterConfiguration does not say %s",
 			j.joins(own), j.to)
 	}
@@ -207,11 +208,11 @@ func (j *judging) judgeFlag(s *Seen, f FlagChange) {
 		j.on(s.Node, weight, "remove one of them from "+s.File+" first", finding.EtcdFlagUnknown, subject,
 			"%s and %s are the same to etcd %s, which refuses both at once", f.Given, f.Other, line)
 	case flags.Renamed, flags.Gated:
-		then := "exits at once with the old name"
+		then, next := "exits at once with the old name", "nothing: `etcdpod upgrade` writes it so in "+s.File
 		if !f.Stops {
-			then = "goes without it under the old name"
+			then, next = "goes without it under the old name", "write it so yourself, together with the new image"
 		}
-		j.on(s.Node, Notes, "write it so in "+s.File+" together with the new image", finding.EtcdFlagRenamed, subject,
+		j.on(s.Node, Notes, next, finding.EtcdFlagRenamed, subject,
 			"%s is %s in etcd %s, which %s", f.Given, f.Becomes, line, then)
 	case flags.Awakened:
 		j.on(s.Node, Notes, "remove it from "+s.File+", unless it is meant", finding.EtcdFlagUnknown, subject,
@@ -233,7 +234,8 @@ func (j *judging) judgeImages() {
 			switch {
 			case i.Version != j.to.String() || !s.Etcd:
 			case i.Name == "":
-				j.on(s.Node, Doubts, "have the manifest name its image by a tag", finding.EtcdImageMissing, s.Image,
+				j.on(s.Node, Doubts, "have the manifest name its image by a tag, or give --image",
+					finding.EtcdImageMissing, s.Image,
 					"the manifest names its image by a digest, %s, so that of %s is not known", s.Image, j.to)
 			case i.Error != "":
 				j.on(s.Node, Doubts, "see that the container runtime answers", finding.EtcdImageMissing, i.Name, "%s",
@@ -242,7 +244,7 @@ func (j *judging) judgeImages() {
 				j.on(s.Node, Blocks, "pull it: `crictl pull "+i.Name+"`", finding.EtcdImageMissing, i.Name,
 					"the image %s is not here, and imagePullPolicy: Never keeps the kubelet from pulling it", i.Name)
 			case !i.Present:
-				j.on(s.Node, Notes, "pull it before anything else: `crictl pull "+i.Name+"`",
+				j.on(s.Node, Notes, "nothing: `etcdpod upgrade` pulls it before anything is stopped",
 					finding.EtcdImageMissing, i.Name,
 					"the image %s is not here yet, and nobody has asked the registry whether it has it", i.Name)
 			}

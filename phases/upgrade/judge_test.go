@@ -231,7 +231,7 @@ func flagsAndKubernetes() []planted {
 		{"an old name that is gone", "3.6.16", "3.7.3", given("experimental-corrupt-check-time", "1h",
 			flags.Argument), Well,
 			"This will end well, with the flags written as below.", finding.EtcdFlagRenamed,
-			"together with the new image"},
+			"`etcdpod upgrade` writes it so"},
 		{"a default that differs", "", "", func(l *looked) { l.seen[0].Given = l.seen[0].Given[1:] }, Well, "",
 			finding.EtcdFlagDefault, "write the old value"},
 		{"an older Kubernetes", "3.6.16", "3.7.3", kubernetes("1.34.4"), NotWell,
@@ -245,7 +245,7 @@ func flagsAndKubernetes() []planted {
 		{"a Kubernetes that nobody knows", "", "", kubernetes("1.49.0"), Well, "", finding.KubernetesSkew,
 			"kubeadm's pages"},
 		{"an image that is not there", "", "", func(l *looked) { l.seen[0].Images[1].Present = false }, Well, "",
-			finding.EtcdImageMissing, "`crictl pull e:3.6.16-0`"},
+			finding.EtcdImageMissing, "`etcdpod upgrade` pulls it"},
 		{"an image that must not be pulled", "", "", func(l *looked) {
 			l.seen[0].Images[1].Present, l.seen[0].Images[1].Never = false, true
 		}, NotWell, "cp1: the image e:3.6.16-0 is not here, and imagePullPolicy: Never", finding.EtcdImageMissing,

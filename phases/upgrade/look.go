@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"path"
 	"reflect"
@@ -67,6 +68,7 @@ type Image struct {
 // Question is what a node is asked.
 type Question struct {
 	Versions []string // whose images are looked for
+	Image    string   // that of the version; empty: as the manifest names its own
 }
 
 const askLook = "upgrade-look"
@@ -80,7 +82,13 @@ func Replies(n *observe.Node) map[string]together.Reply {
 
 // Look says what this node's etcd is like. It changes nothing.
 func Look(ctx context.Context, n *observe.Node, q Question) (Seen, error) {
-	f := &observe.Facts{Now: n.Clock.Now().UTC(), ManifestDir: n.Config.StaticPodPath}
+	s, _, err := look(ctx, n, q)
+	return s, err
+}
+
+func look(ctx context.Context, n *observe.Node, q Question) (Seen, *observe.Facts, error) {
+	f := &observe.Facts{Now: n.Clock.Now().UTC(), ManifestDir: n.Config.StaticPodPath,
+		StaticPodURL: n.Config.StaticPodURL}
 	s := Seen{Node: n.NameOf(nil)}
 	f.Manifests, f.ManifestsError = n.Manifests(ctx, f.ManifestDir)
 	f.Etcd, f.EtcdError = n.EtcdPod(f.Manifests)
@@ -90,7 +98,7 @@ func Look(ctx context.Context, n *observe.Node, q Question) (Seen, error) {
 	f.Containers, f.RuntimeError = n.Runtime.Containers(ctx)
 	s.lookAtRuns(n)
 	if s.withoutEtcd(n, f) {
-		return s, ctx.Err()
+		return s, f, ctx.Err()
 	}
 	s.Etcd, s.File, s.Image, s.Given = true, f.Etcd.File.Path, f.Etcd.Image, f.Etcd.Given()
 	f.Live, f.LiveError = n.OwnLive(ctx, f.Etcd.Access)
@@ -107,10 +115,10 @@ func Look(ctx context.Context, n *observe.Node, q Question) (Seen, error) {
 	}
 	n.ObserveStarts(ctx, f)
 	s.lookAtData(ctx, n, f)
-	s.lookAtImages(ctx, n, f.Etcd, q.Versions)
+	s.lookAtImages(ctx, n, f.Etcd, q)
 	s.lookAtKubernetes(ctx, n, f)
 	s.judgeNode(n, f)
-	return s, ctx.Err()
+	return s, f, ctx.Err()
 }
 
 func (s *Seen) add(weight Weight, next string, f finding.Finding) {
@@ -208,16 +216,16 @@ func storedIn(db string) (*Stored, error) {
 }
 
 // lookAtImages asks the container runtime, and pulls nothing.
-func (s *Seen) lookAtImages(ctx context.Context, n *observe.Node, pod *observe.EtcdPod, versions []string) {
+func (s *Seen) lookAtImages(ctx context.Context, n *observe.Node, pod *observe.EtcdPod, q Question) {
 	never := slices.ContainsFunc(pod.File.Manifest.Images(), func(i manifests.ImageOf) bool {
 		return i.Image == pod.Image && i.Pull == "Never"
 	})
-	for _, text := range versions {
+	for _, text := range q.Versions {
 		to, ok := parse(text)
 		if !ok {
 			continue
 		}
-		i := Image{Version: text, Name: imageFor(s.Image, to), Never: never}
+		i := Image{Version: text, Name: cmp.Or(q.Image, imageFor(s.Image, to)), Never: never}
 		if i.Name != "" {
 			there, err := n.Runtime.Image(ctx, i.Name)
 			if i.Present = there.Present; err != nil {
@@ -236,13 +244,13 @@ func (s *Seen) lookAtKubernetes(ctx context.Context, n *observe.Node, f *observe
 	if !ok {
 		return
 	}
+	f.API, f.Kubeconfigs = n.Administrators(f.Manifests)
 	s.Kubernetes = observe.ImageVersion(m.Manifest.Image(container))
 	if f.Live == nil || f.Live.Leader == 0 {
 		return // it would only be waited for
 	}
 	ctx, cancel := context.WithTimeout(ctx, askKubeadm)
 	defer cancel()
-	f.API, _ = n.Administrators(f.Manifests)
 	if config, err := n.ClusterConfiguration(ctx, f.API); err == nil {
 		s.ImageTag = &config.ImageTag
 	}

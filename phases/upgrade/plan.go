@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -44,6 +47,7 @@ type unseenNode struct{ name, why, hint string }
 
 // cluster is what the members say.
 type cluster struct {
+	id        uint64 // 0: not known
 	members   []listed
 	quorum    bool
 	through   string
@@ -58,7 +62,8 @@ type listed struct {
 	started, answers bool
 	why              string // it does not answer
 	version, storage string
-	behind           uint64 // entries that it does not catch up with
+	behind           uint64   // entries that it does not catch up with
+	clients          []string // the URLs at which it can be asked from other nodes
 }
 
 // called is what to call it in a sentence.
@@ -105,10 +110,12 @@ func (l *looked) ask(ctx context.Context, n *observe.Node) error {
 		return err
 	}
 	l.quorum, l.through, l.alarms = asked.Quorum, asked.Through, asked.Raised()
+	l.id, _ = strconv.ParseUint(asked.ClusterID, 16, 64)
 	committed := asked.Committed()
 	for i, e := range asked.Members {
 		m := listed{id: asked.MemberID(i), name: e.Name, role: e.Role, node: e.Node, started: e.Started,
-			answers: e.Answers, why: e.Error, version: e.Version, storage: e.StorageVersion}
+			answers: e.Answers, why: e.Error, version: e.Version, storage: e.StorageVersion,
+			clients: slices.DeleteFunc(slices.Clone(e.ClientURLs), observe.OnlyHere)}
 		if m.answers {
 			m.behind = asked.Behind(ctx, i, committed, func() {})
 		}
@@ -204,13 +211,35 @@ func (l *looked) plan(to version) Plan {
 	j.low, j.high, j.known = l.runs()
 	p := Plan{To: to.String(), Members: j.table()}
 	if j.runsEverywhere() {
-		p.Verdict, p.Next, p.Findings = Nothing, certs.NothingToDo, []Finding{}
+		p.Verdict, p.Next, p.Findings = Nothing, certs.NothingToDo, j.left()
 		p.Sentence = fmt.Sprintf("There is nothing to do: all members run etcd %s.", to)
+		if len(p.Findings) > 0 {
+			p.Next = p.Findings[0].Next
+		}
 		return p
 	}
 	p.Findings = j.judge(p.Members)
 	p.conclude()
+	if p.Verdict == Well {
+		p.Next = j.typed()
+	}
 	return p
+}
+
+// left is what a member's upgrade by hand may have left: kubeadm does not know of it.
+func (j *judging) left() []Finding {
+	j.found = []Finding{}
+	j.judgeKubernetes()
+	return slices.DeleteFunc(j.found, func(f Finding) bool { return f.Code != finding.KubeadmSetting })
+}
+
+// typed is the command that carries it out.
+func (j *judging) typed() string {
+	command := "etcdpod upgrade --to " + j.to.String()
+	if len(j.members) > 1 {
+		command += " --nodes " + strings.Join(j.allNodes(), ",")
+	}
+	return "`" + command + "`"
 }
 
 // conclude says what the findings come to.
@@ -247,14 +276,10 @@ func (p *Plan) conclude() {
 		return
 	}
 	p.Verdict, p.Sentence = Well, "This will end well."
-	p.Next = fmt.Sprintf("take a backup with `etcdpod backup`; then replace the members one by one, as %s says", page)
 	if n := p.rewritten(); n > 0 {
 		p.Sentence = "This will end well, with the flags written as below."
 	}
 }
-
-// page says how an upgrade is carried out.
-const page = "/usr/share/doc/etcdpod/docs/upgrade.md"
 
 func reasons(n int) string {
 	if n == 1 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
@@ -17,6 +18,9 @@ type TakeBackup struct {
 	Missing []string   `json:"missing,omitempty"` // directories to make, outermost first
 	Open    OpenBackup `json:"open"`
 	Access  Access     `json:"access"`
+	// As in [KeepBackup].
+	Since time.Time `json:"since,omitzero"`
+	Doubt string    `json:"doubt,omitempty"`
 }
 
 func (b *TakeBackup) String() string {
@@ -34,7 +38,7 @@ func (b *TakeBackup) Do(ctx context.Context, t *Target) error {
 	// Only root can write there, so that the names need not be secret: they only differ.
 	open.Draft = &Draft{secret: strconv.FormatInt(t.Host.Clock.Now().UnixNano(), 36)}
 	w := open.Workspace
-	keep := &KeepBackup{Workspace: w}
+	keep := &KeepBackup{Workspace: w, Since: b.Since, Doubt: b.Doubt}
 	steps := []Op{&open, &SaveSnapshot{Workspace: w, Access: b.Access}, &ProveBackup{Workspace: w}, keep}
 	for i, step := range steps {
 		err := step.Do(ctx, t)

@@ -16,18 +16,52 @@ import (
 // images reads the map of images to programs. The sandboxes' image is there, with no program,
 // unless the map says otherwise.
 func (s *Server) images() (map[string]string, error) {
-	data, err := os.ReadFile(filepath.Join(s.root, Images))
+	images, err := s.read(Images)
 	if err != nil {
 		return nil, err
-	}
-	var images map[string]string
-	if err := json.Unmarshal(data, &images); err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", Images, err)
 	}
 	if _, told := images[SandboxImage]; !told {
 		images[SandboxImage] = "none"
 	}
 	return images, nil
+}
+
+func (s *Server) read(name string) (images map[string]string, err error) {
+	data, err := os.ReadFile(filepath.Join(s.root, name))
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(data, &images); err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", name, err)
+	}
+	return images, nil
+}
+
+// PullImage puts an image of the registry among those that are here.
+func (s *Server) PullImage(
+	_ context.Context, r *runtimeapi.PullImageRequest,
+) (*runtimeapi.PullImageResponse, error) {
+	name := r.GetImage().GetImage()
+	registry, err := s.read(Registry)
+	if registry[name] == "" {
+		return nil, status.Errorf(codes.NotFound, "failed to pull image %q: not found (%v)", name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	images, err := s.read(Images)
+	if err != nil {
+		return nil, err
+	}
+	images[name] = registry[name]
+	data, err := json.Marshal(images)
+	if err != nil {
+		return nil, err
+	}
+	temp := filepath.Join(s.root, Images+".new")
+	if err := os.WriteFile(temp, data, 0o644); err != nil {
+		return nil, err
+	}
+	return &runtimeapi.PullImageResponse{ImageRef: name}, os.Rename(temp, filepath.Join(s.root, Images))
 }
 
 // binary returns the program that stands in for an image. One that is not in the map is not found,

@@ -34,6 +34,10 @@ const Socket = "/run/containerd/containerd.sock"
 // in for them, as JSON.
 const Images = "/sandbox/images.json"
 
+// Registry is the map of the images that can be pulled, in the same form; without it there are
+// none.
+const Registry = "/sandbox/registry.json"
+
 // SandboxImage is the image of every sandbox. No program stands in for it, but where Images has it
 // with an empty path no sandbox can be made.
 const SandboxImage = "registry.k8s.io/pause:3.10"
