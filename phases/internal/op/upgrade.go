@@ -205,3 +205,6 @@ func (a *AwaitClusterVersion) Do(ctx context.Context, t *Target) error {
 
 // Skippable: it only looks.
 func (a *AwaitClusterVersion) Skippable() {}
+
+// Skippable: past the commit point it only looks.
+func (a *AwaitVersion) Skippable() {}
