@@ -163,7 +163,7 @@ func TestThreeMembersAreUpgradedWhileAClientWrites(t *testing.T) {
 		t.Errorf("there is no backup: %v", err)
 	}
 	for _, file := range backups {
-		c.nodes[0].done("verify", strings.TrimPrefix(file, c.nodes[0].Root))
+		c.nodes[0].done("verify", file)
 	}
 }
 
@@ -186,4 +186,19 @@ func TestTheOnlyMemberIsUpgradedWithoutAnAPIServer(t *testing.T) {
 	if _, err := os.Stat(n.Path("/var/lib/etcdpod/backups")); err != nil {
 		t.Errorf("its backup is gone: %v", err)
 	}
+}
+
+func TestCtrlCPressedDuringAnUpgradeIsHeededOnAll(t *testing.T) {
+	c := startTogether(t)
+	c.canPull()
+	i := c.interruptible(c.nodes, "upgrade", "--to", "3.7.3", "--nodes", "cp1,cp2,cp3")
+	i.before = func() {
+		c.awaitPlan("--to 3.7.3" + allThree)
+		c.leadBy("cp3") // its turn is the last
+	}
+	i.old = func() { c.wantVersions(binaries.Etcd36) }
+	i.new = func() { c.wantVersions(binaries.Etcd37) }
+	i.back = true
+	c.pressAt(i, at{"pull-images", "cp2"}, at{"backup", "cp1"}, at{"replace-members", "cp1"},
+		at{"replace-members", "cp2"}, at{"replace-last", "cp3"})
 }
