@@ -186,8 +186,9 @@ func (p Part) replaceLast() phase {
 }
 
 // replacement is behind a kubelet that is stopped: it need not notice the manifest, and one that no
-// API server answers starts no other pod in the place of one that it runs. Whatever of it is
-// interrupted, etcd's data is the same.
+// API server answers starts no other pod in the place of one that it runs. After a reboot in the
+// middle it may run the old one: that is ended once more. Whatever of it is interrupted, etcd's
+// data is the same.
 func (p Part) replacement(f *Facts) []op.Op {
 	if f.After == nil {
 		return nil
@@ -197,6 +198,10 @@ func (p Part) replacement(f *Facts) []op.Op {
 	others := op.AwaitOthers{Others: p.Others, ClusterID: op.ID(p.Cluster), Limit: p.wait()}
 	back := others
 	back.Back, back.Own = true, &f.Etcd.Peer
+	end := op.EndPod{Pod: observe.PodOf(f.Manifests, m, f.Etcd.Container), Grace: 20 * time.Second, Limit: p.wait(),
+		API: f.onlyHere()}
+	again := end
+	again.Again, again.API = true, false
 	var ops []op.Op
 	if len(p.Others) > 0 {
 		ops = append(ops, &others)
@@ -204,11 +209,11 @@ func (p Part) replacement(f *Facts) []op.Op {
 	ops = append(ops,
 		&op.MakeDirectory{Path: kept, Attr: node.Mine(0o700)},
 		&op.StopKubelet{Before: f.Served(f.Ready, p.wait())},
-		&op.EndPod{Pod: observe.PodOf(f.Manifests, m, f.Etcd.Container), Grace: 20 * time.Second, Limit: p.wait(),
-			API: f.onlyHere()},
+		&end,
 		&op.ReplaceManifest{Path: m.Path, Data: f.After.File.Data, Change: f.Change,
-			Old: fmt.Sprintf("%x", sha256.Sum256(m.Data)), Kept: path.Join(kept, path.Base(m.Path))})
-	if len(p.Others) > 0 {
+			Old: fmt.Sprintf("%x", sha256.Sum256(m.Data)), Kept: path.Join(kept, path.Base(m.Path))},
+		&again)
+	if len(p.Others) > 0 && !p.Last { // past the commit point nothing is undone
 		ops = append(ops, &back)
 	}
 	watched := observe.WatchedIn(f.Manifests, f.After.File, f.After.Container)

@@ -60,6 +60,7 @@ type upgrader struct {
 	nodes  []string // of the run
 	patch  bool     // the minor stays
 	leader string
+	deaf   bool // no API server answers the kubelet: it ends no pod that it has started
 }
 
 func (w upgrader) to() string {
@@ -82,7 +83,8 @@ func (w upgrader) machine(t *testing.T) *sim.Machine {
 			PeerURLs: []string{"https://" + hostOf(name) + ":2380"}})
 	}
 	m.ToPull, m.ImageTag = []string{newImage, strings.Replace(newImage, newEtcd, "3.6.17", 1)}, oldEtcd+"-0"
-	m.Revive()
+	m.Revive() // the kubelet starts what was written
+	m.Deaf = w.deaf
 	m.Settle()
 	return m
 }
@@ -118,7 +120,7 @@ func (w upgrader) seen(_ context.Context, _ *observe.Node, q Question, run strin
 		to, _ := parse(v)
 		s.Images = append(s.Images, Image{Version: v, Name: imageFor(s.Image, to)})
 	}
-	return &Facts{Facts: f, Seen: s, Ready: true}, nil
+	return &Facts{Facts: f, Seen: s, Ready: !w.deaf}, nil
 }
 
 func (w upgrader) backup(_ context.Context, _ *observe.Node, run string) (*op.TakeBackup, []finding.Finding, error) {
@@ -181,6 +183,10 @@ func partCases() []crashtest.Case {
 		{upgrader{nodes: three[:1], leader: "cp1"}, "the only one", true},
 		{upgrader{nodes: three[:1], leader: "cp1", patch: true}, "the only one, of the same minor", false},
 	}
+	return casesOf(all...)
+}
+
+func casesOf(all ...alone) []crashtest.Case {
 	return crashtest.Cases(all, func(a alone, w *crashtest.Node, _ *sim.Machine) crashtest.Subject {
 		a.Node = w
 		return crashtest.Subject{Run: a.run, Outcome: a.outcome}
@@ -212,6 +218,15 @@ func (a alone) run() error {
 
 func TestOneNodesPartIsDoneWhollyOrNotAtAllWhateverHappens(t *testing.T) {
 	crashtest.Everything(t, partCases())
+}
+
+// A kubelet that no API server has answered ends nothing that it has started, also after a reboot
+// in the middle.
+func TestAKubeletThatNoAPIServerAnswersRunsTheNewEtcdWhateverHappens(t *testing.T) {
+	cases := casesOf(alone{upgrader{nodes: three, leader: "cp3", deaf: true}, "one of three", false})
+	crashtest.StoppedAnywhere(t, cases)
+	crashtest.InterruptedAnywhere(t, cases)
+	crashtest.FailedAnywhere(t, cases)
 }
 
 func upgradeOnThree(patch bool) crashtest.Together {

@@ -24,9 +24,15 @@ type EndPod struct {
 	Limit time.Duration `json:"limit"`
 	// API says that this node's API server answers nobody without it. Earlier versions did not say.
 	API bool `json:"api,omitempty"`
+	// Again is for when another manifest is in its place: a node that was rebooted since the pod
+	// had ended may run it from the old one, and a kubelet that no API server answers keeps it.
+	Again bool `json:"again,omitempty"`
 }
 
 func (e *EndPod) String() string {
+	if e.Again {
+		return fmt.Sprintf("see that %s has not started in the meantime", e.Pod.Name)
+	}
 	return fmt.Sprintf("stop %s, and wait until it has exited", e.Pod.Name)
 }
 
