@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases"
+	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/together"
 	"github.com/etcdpod/etcdpod/phases/upgrade"
 )
@@ -59,6 +60,13 @@ func (s *session) upgrade(c *cli.Context) error {
 	return s.jointly(c, joint{
 		workflow: "upgrade",
 		plan:     upgrade.Together(o),
+		instead: func(plan engine.TogetherPlan) string {
+			if upgrade.Replaces(plan) {
+				return ""
+			}
+			return fmt.Sprintf("All members run etcd %s already: kubeadm's imageTag was all that was left (run %%s).",
+				o.To)
+		},
 		said: fmt.Sprintf("All members run etcd %s (run %%s). The backup that was taken first stays: `etcdpod "+
 			"backups` lists it. The old manifests are kept on each node until `etcdpod prune`.", o.To),
 		unchanged: fmt.Sprintf("Nothing to do: all members run etcd %s.", o.To),

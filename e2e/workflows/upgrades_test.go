@@ -202,3 +202,32 @@ func TestCtrlCPressedDuringAnUpgradeIsHeededOnAll(t *testing.T) {
 	c.pressAt(i, at{"pull-images", "cp2"}, at{"backup", "cp1"}, at{"replace-members", "cp1"},
 		at{"replace-members", "cp2"}, at{"replace-last", "cp3"})
 }
+
+// With all API servers down nobody is told the new tag: then how to set it is said, and by the next
+// run it is set.
+func TestAnUpgradeNeedsNoAPIServer(t *testing.T) {
+	c := startTogether(t)
+	c.canPull()
+	for _, n := range c.nodes {
+		n.replaceImage("kube-apiserver", func(string) string { return "/bin/false" })
+		must(t, n.Kill(c.ctx, "kube-apiserver"))
+	}
+	c.awaitPlan("--to 3.7.3" + allThree)
+	c.typed("cp1", "etcdpod upgrade --yes --to 3.7.3"+allThree, 0, "All members run etcd 3.7.3",
+		"kubectl -n kube-system edit configmap kubeadm-config", `set etcd.local.imageTag to "3.7.3-0"`)
+	c.wantVersions(binaries.Etcd37)
+	c.wantRuns("completed")
+	for _, n := range c.nodes {
+		images := n.Images()
+		images["registry.k8s.io/etcd:3.7.3-0"] = etcdBinary(t, binaries.Etcd37)
+		must(t, n.SetImages(images))
+	}
+	must(t, c.WaitReady(c.ctx))
+	c.typed("cp2", "etcdpod upgrade plan --to 3.7.3"+allThree, 0, "There is nothing to do", "kubeadm would set up etcd",
+		"etcdpod upgrade --to 3.7.3")
+	c.typed("cp2", "etcdpod upgrade --yes --to 3.7.3"+allThree, 0, "All members run etcd 3.7.3 already: kubeadm's "+
+		"imageTag was all that was left")
+	if tag := c.nodes[0].imageTag(); tag != "3.7.3-0" {
+		t.Errorf("kubeadm's tag is %q", tag)
+	}
+}

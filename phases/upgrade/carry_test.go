@@ -277,6 +277,9 @@ func TestThreeMembersThatAreUpgradedAreSettledAfterAnyTwoFaults(t *testing.T) {
 }
 
 func TestThreeMembersOfTheSameMinorAreSettledAfterAnyTwoFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it differs in where the commit point is")
+	}
 	crashtest.SettledAfterTwoFaults(t, upgradeOnThree(true))
 }
 

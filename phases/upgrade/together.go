@@ -180,6 +180,15 @@ func (l looker) planner(o TogetherOptions) together.Planner {
 	}
 }
 
+// Replaces says whether a plan replaces an etcd: otherwise kubeadm's line is all that is to change.
+func Replaces(plan engine.TogetherPlan) bool {
+	return slices.ContainsFunc(plan.Nodes, func(n engine.NodePlan) bool {
+		return slices.ContainsFunc(n.Phases, func(p engine.PlannedPhase) bool {
+			return strings.HasPrefix(p.Name, "replace-") && len(p.Operations) > 0
+		})
+	})
+}
+
 func (l looker) planAll(
 	ctx context.Context, n *together.Node, o TogetherOptions,
 ) (t *together.Transaction, plan engine.TogetherPlan, err error) {
