@@ -146,6 +146,29 @@ func (c *Cluster) Remove(ctx context.Context, n *Node) error {
 	return errors.Join(c.save(), os.RemoveAll(n.Dir))
 }
 
+// Reinstall gives a machine an empty disk and a new system: its name and its address stay, and not
+// even its host key. It is switched on afterwards, without a control plane.
+func (c *Cluster) Reinstall(ctx context.Context, n *Node) error {
+	if err := n.KillEverything(ctx); err != nil {
+		return err
+	}
+	images, err := c.archives(ctx)
+	if err != nil {
+		return err
+	}
+	defer removeAll(images)
+	if err := os.RemoveAll(n.Dir); err != nil {
+		return err
+	}
+	if err := n.create(ctx); err != nil {
+		return err
+	}
+	if err := c.acquaint(); err != nil {
+		return err
+	}
+	return n.install(ctx, images)
+}
+
 // Add makes a new machine: switched on, known to all others, with a fresh address, and without a
 // control plane. Join makes it one.
 func (c *Cluster) Add(ctx context.Context, name string) (*Node, error) {

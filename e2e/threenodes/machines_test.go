@@ -4,7 +4,6 @@ package threenodes
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcdpod/etcdpod/e2e/rig"
-	"github.com/etcdpod/etcdpod/e2e/writer"
 )
 
 // One machine is destroyed: the others are restored without it. Another machine takes its
@@ -68,68 +66,6 @@ func TestALostMemberIsRemovedAndAnotherMachineJoins(t *testing.T) {
 	k = k.only(k.rig.Nodes)
 	k.members() // with the new one
 	k.peers(lost, machine)
-}
-
-// The same by one run, between the two parts of kubeadm's join, as in the runbook for that.
-func TestALostMemberIsReplacedByAnotherMachine(t *testing.T) {
-	k := take(t)
-	first, lost := k.nodes[0], k.nodes[2]
-	const local, config = "https://127.0.0.1:2379", "/var/lib/kubeadm.yaml"
-	k.etcdServers(first, local, clientURL(lost))
-	k.Must(k.rig.Remove(k.Patiently(), lost))
-	two := k.only(k.rig.Nodes)
-	machine := two.switchOn(lost)
-	k.Must(os.WriteFile(machine.Path(config), []byte(machine.JoinConfiguration()), 0o600))
-	two.kubeadm(first, "init", "phase", "upload-certs", "--upload-certs", "--config", config)
-	two.kubeadm(machine, "join", "--config", config, "--skip-phases",
-		"preflight,check-etcd,etcd-join,kubelet-wait-bootstrap,control-plane-join,wait-control-plane")
-	allWritten := two.writing()
-	two.want(0, first, "replace", lost.Name, "--yes", "--with", machine.Name, "--nodes", two.names(),
-		"--config", config)
-	allWritten(k.only(k.rig.Nodes).nodes)
-	two.kubeadm(machine, "join", "--config", config, "--skip-phases",
-		"preflight,control-plane-prepare,check-etcd,kubelet-start,etcd-join")
-	k.Must(machine.AwaitReady(k.Patiently()))
-	k = k.only(k.rig.Nodes)
-	k.uses(first, "--etcd-servers="+local+","+clientURL(machine))
-	k.members() // with the new one
-	k.peers(lost, machine)
-	k.etcdServers(first, local)
-}
-
-// writing writes through the members of these nodes. What it returns ends that, and holds each
-// member on some nodes to all that was acknowledged.
-func (k *cluster) writing() (end func(nodes []*rig.Node)) {
-	k.Helper()
-	through, err := dialEtcds(k.nodes)
-	k.Must(err)
-	var endpoints []string
-	for _, c := range through.clients {
-		endpoints = append(endpoints, c.Endpoints()...)
-	}
-	through.clients[0].SetEndpoints(endpoints...)
-	w := writer.Begin(k.Ctx, through.clients[0])
-	k.Cleanup(func() { w.End(); _ = through.close() })
-	return func(nodes []*rig.Node) {
-		k.Helper()
-		w.End()
-		members, err := dialEtcds(nodes)
-		k.Must(err)
-		defer members.close()
-		for i, c := range members.clients {
-			if lost, err := w.LostIn(k.Patiently(), c); err != nil || len(lost) > 0 || w.Acknowledged == 0 {
-				k.Errorf("of %d acknowledged writes, %s has lost %v, %v", w.Acknowledged, nodes[i].Name, lost, err)
-			}
-		}
-		k.Logf("%d writes were acknowledged; the longest gap between two was %v", w.Acknowledged, w.Gap)
-	}
-}
-
-// kubeadm runs a command of kubeadm's on a node.
-func (k *cluster) kubeadm(n *rig.Node, words ...string) {
-	k.Helper()
-	_, err := n.Exec(k.Patiently(), append([]string{"kubeadm"}, words...)...)
-	k.Must(err)
 }
 
 // replace gives the name of a machine that is gone to a new one, which joins the cluster.

@@ -25,12 +25,23 @@ const (
 type Writer struct {
 	Acknowledged int
 	Gap          time.Duration // the longest between two that were acknowledged
+	Waits        []Wait        // one for each that was acknowledged, in their order
 
 	count  atomic.Int64
 	latest time.Time
+	wait   Wait // of the write that is tried
 	stop   context.CancelFunc
 	ended  sync.WaitGroup
 }
+
+// Wait is how long one write took, with all attempts at it.
+type Wait struct {
+	From, Until time.Time
+	Failed      []error // of the attempts before the one that was acknowledged
+}
+
+// Took is the wait's length.
+func (w Wait) Took() time.Duration { return w.Until.Sub(w.From) }
 
 // Begin begins to write.
 func Begin(ctx context.Context, c *clientv3.Client) *Writer {
@@ -49,10 +60,16 @@ func Begin(ctx context.Context, c *clientv3.Client) *Writer {
 func (w *Writer) write(ctx context.Context, c *clientv3.Client) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	if w.wait.From.IsZero() {
+		w.wait.From = time.Now()
+	}
 	if _, err := c.Put(ctx, key(w.Acknowledged+1), "x"); err != nil {
+		w.wait.Failed = append(w.wait.Failed, err)
 		return
 	}
 	now := time.Now()
+	w.wait.Until = now
+	w.Waits, w.wait = append(w.Waits, w.wait), Wait{}
 	if !w.latest.IsZero() {
 		w.Gap = max(w.Gap, now.Sub(w.latest))
 	}
