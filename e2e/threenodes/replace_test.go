@@ -43,10 +43,7 @@ func TestALostMemberIsReplacedByAnotherMachine(t *testing.T) {
 // Only etcd's own directory is lost: of kubeadm's part, everything is there.
 func TestALostMemberIsReplacedOnItsOwnNode(t *testing.T) {
 	k := take(t)
-	first, node := k.nodes[0], k.nodes[2]
-	two := k.only(k.nodes[:2])
-	k.etcdServers(first, local, clientURL(node))
-	was := k.members()[0].Cluster
+	two, node, was := k.only(k.nodes[:2]), k.nodes[2], k.members()[0].Cluster
 	// Without etcd it would keep the kubelet waiting, and that the new etcd.
 	k.shell(node, `mv /etc/kubernetes/manifests/kube-apiserver.yaml /etc/kubernetes/manifests/etcd.yaml /var/lib/
 		while pgrep -x kube-apiserver || pgrep -x etcd; do sleep 0.1; done >/dev/null
@@ -55,11 +52,9 @@ func TestALostMemberIsReplacedOnItsOwnNode(t *testing.T) {
 	w.run("replace", node.Name, "--with", node.Name, "--nodes", two.names())
 	w.end(k.nodes)
 	k.shell(node, "mv /var/lib/kube-apiserver.yaml /etc/kubernetes/manifests/")
-	k.uses(first, "--etcd-servers="+local+","+clientURL(node))
 	if is := k.one(); is != was {
 		t.Errorf("the cluster was %x, and is %x", was, is)
 	}
-	k.etcdServers(first, local)
 }
 
 // The machine comes back under its name and its address, with nothing of what it had.
