@@ -32,7 +32,7 @@ type watch struct {
 	mu    sync.Mutex
 	seen  []span
 	began time.Time // the first run
-	steps []event   // of all runs, that began an operation
+	steps []event   // of all runs: an operation begins, or a run has ended
 }
 
 // span is something that took a while.
@@ -170,11 +170,11 @@ func (w *watch) disk(ctx context.Context) {
 	}
 }
 
-// run runs a command of etcdpod's on the first node, which must succeed.
-func (w *watch) run(args ...string) {
+// run runs a command of etcdpod's on a node, which must succeed.
+func (w *watch) run(n *rig.Node, args ...string) {
 	w.k.Helper()
 	began := time.Now()
-	r := w.k.want(0, w.k.nodes[0], append(args, "--yes", "--output", "json")...)
+	r := w.k.want(0, n, append(args, "--yes", "--output", "json")...)
 	w.k.Logf("etcdpod %s took %.1f s: %s", strings.Join(args, " "), time.Since(began).Seconds(), phaseTimes(r.stdout))
 	w.began = cmp.Or(w.began, began)
 	for line := range strings.Lines(r.stdout) {
@@ -182,6 +182,7 @@ func (w *watch) run(args ...string) {
 			w.steps = append(w.steps, e)
 		}
 	}
+	w.steps = append(w.steps, event{Time: time.Now()}) // nothing any more
 }
 
 // end ends the writing, and holds each member on some nodes to all that was acknowledged, and the
@@ -254,7 +255,7 @@ func (w *watch) step(from, until time.Time) string {
 			ends = w.steps[i+1].Time
 		}
 		words := e.Phase + " on " + e.Node
-		if (span{"", e.Time, ends}).meets(from, until) && !slices.Contains(at, words) {
+		if e.Phase != "" && (span{"", e.Time, ends}).meets(from, until) && !slices.Contains(at, words) {
 			at = append(at, words)
 		}
 	}
