@@ -219,13 +219,16 @@ func (o replacer) checkNode(f *Facts) error {
 }
 
 // checkCleared refuses a machine on which an etcd is set up: as where only its disk was lost. An
-// etcd that finds no data may begin a cluster of its own.
+// etcd that finds no data may begin a cluster of its own. An API server that has lost its etcd
+// answers nobody, the kubelet of its node neither, which starts no pod while it waits for that: two
+// minutes, until the API server fails its probes.
 func checkCleared(f *Facts) error {
 	if f.Init.There == nil {
 		return nil
 	}
-	return engine.Refuse(fmt.Sprintf("move it out of the directory, wait until etcd has exited, and move away what is "+
-		"in %s; then run the command again", f.Init.DataDir),
+	return engine.Refuse(fmt.Sprintf("move it and kube-apiserver.yaml out of the directory, wait until both have "+
+		"exited, and move away what is in %s; then run the command again, and move kube-apiserver.yaml back "+
+		"afterwards: an API server without etcd would keep the kubelet waiting for minutes", f.Init.DataDir),
 		"%s is there: the new member would not be the only etcd on %s", f.Init.ManifestPath, f.Node)
 }
 

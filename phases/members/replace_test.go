@@ -83,7 +83,7 @@ func TestTheNewMachineIsJudgedByTheClusterWithoutTheFailedMember(t *testing.T) {
 		{"vvdd", func(f *Facts) { f.Join.without(4) }, "", ""}, // cp4 itself, with a new disk
 		{"vvv", func(f *Facts) { f.Node = "cp9" }, "is for the node cp9", "nodeRegistration.name"},
 		{"vvd", func(f *Facts) { f.Init.There = []byte("kind: Pod") }, "would not be the only etcd on cp4",
-			"wait until etcd has exited"},
+			"move it and kube-apiserver.yaml out of the directory"},
 		{"vvdv", nil, "where the cluster already has member 4 (cp4)", "give another machine as --with"},
 		{"vvdd", nil, "already has member 4", "another machine"},
 		{"vvddd", nil, "already has member 4", "another machine"},
