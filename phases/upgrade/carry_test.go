@@ -99,7 +99,6 @@ func (w upgrader) cluster(context.Context, *observe.Node) (cluster, error) {
 		}
 		c.members = append(c.members, m)
 	}
-	slices.SortStableFunc(c.members, func(a, b listed) int { return lead(a) - lead(b) })
 	return c, nil
 }
 

@@ -48,7 +48,7 @@ func TestTheLastOneOfTheOldMinorIsBehindTheCommitPoint(t *testing.T) {
 		"the first is done": {"3.5.35", "3.6.16", func(l *looked) { l.members[0].version = "3.6.16" },
 			[]int{0, 1, 2}, []bool{false, false, true}},
 		"only the first left": {"3.6.16", "3.6.16", func(l *looked) { l.members[0].version = "3.5.35" },
-			[]int{1, 0, 0}, []bool{true, false, false}},
+			[]int{0, 0, 1}, []bool{false, false, true}},
 	} {
 		l := reachable(c.runs)
 		if c.plant != nil {
@@ -61,7 +61,21 @@ func TestTheLastOneOfTheOldMinorIsBehindTheCommitPoint(t *testing.T) {
 			}
 		}
 	}
+	// Where the leader runs the new minor already, and an older patch release of it, the version of the
+	// cluster rises with another one's turn, and that is the last.
 	l := reachable("3.5.35")
+	l.members[2].role, l.members[2].version = "leader", "3.6.11"
+	var turns []string
+	for _, p := range partsOf(t, l, "3.6.16") {
+		turns = append(turns, p.node)
+		if p.Last != (p.node == "cp2") || p.Turn != len(turns) {
+			t.Errorf("some run the new minor: %+v", p)
+		}
+	}
+	if !slices.Equal(turns, []string{"cp3", "cp1", "cp2"}) {
+		t.Errorf("some run the new minor: the turns are %q", turns)
+	}
+	l = reachable("3.5.35")
 	l.members[1].clients = nil
 	v, _ := parse("3.6.16")
 	_, err := l.parts(l.plan(v), TogetherOptions{Options: Options{To: "3.6.16"}}, "cp1")

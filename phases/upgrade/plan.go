@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -127,9 +128,20 @@ func (l *looked) ask(ctx context.Context, n *observe.Node) error {
 		}
 		l.members = append(l.members, m)
 	}
-	// The leader's turn is the last: each time it goes there is an election.
-	slices.SortStableFunc(l.members, func(a, b listed) int { return lead(a) - lead(b) })
 	return ctx.Err()
+}
+
+// inTurns has the members stand in the order of their turns. Those of the older minor come after
+// all others: the version of the cluster rises with the last of them, and nobody goes back then.
+// Among the same the leader is the last: each time it goes there is an election.
+func inTurns(members []listed) {
+	newer := func(m listed) int {
+		v, _ := parse(m.version)
+		return v.minor
+	}
+	slices.SortStableFunc(members, func(a, b listed) int {
+		return cmp.Or(cmp.Compare(newer(b), newer(a)), lead(a)-lead(b))
+	})
 }
 
 func lead(m listed) int {
@@ -207,6 +219,7 @@ func (r Report) Good() bool {
 
 // plan judges one version.
 func (l *looked) plan(to version) Plan {
+	inTurns(l.members)
 	j := judging{looked: l, to: to}
 	j.low, j.high, j.known = l.runs()
 	p := Plan{To: to.String(), Members: j.table()}
