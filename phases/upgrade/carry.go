@@ -198,6 +198,7 @@ func (p Part) replacement(f *Facts) []op.Op {
 	others := op.AwaitOthers{Others: p.Others, ClusterID: op.ID(p.Cluster), Limit: p.wait()}
 	back := others
 	back.Back, back.Own = true, &f.Etcd.Peer
+	others.Started = true
 	end := op.EndPod{Pod: observe.PodOf(f.Manifests, m, f.Etcd.Container), Grace: 20 * time.Second, Limit: p.wait(),
 		API: f.onlyHere()}
 	again := end

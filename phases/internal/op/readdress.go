@@ -183,6 +183,9 @@ type AwaitOthers struct {
 	// Own is this one's peer URL by then. If nothing answers there, it is away itself, and the
 	// others may need it: then it does not wait for them.
 	Own *Access `json:"own,omitempty"`
+	// Started says that no member may be listed that has never started: somebody has added it since
+	// the run was planned. It counts for the quorum, and the cluster's version waits for it.
+	Started bool `json:"started,omitempty"`
 }
 
 // Other is another member, on the named node if that is one of the run's.
@@ -210,7 +213,34 @@ func (a *AwaitOthers) Do(ctx context.Context, t *Target) error {
 	if err := startKubelet(ctx, t); err != nil {
 		return err
 	}
-	return a.await(ctx, t)
+	if err := a.await(ctx, t); err != nil || !a.Started {
+		return err
+	}
+	return poll(ctx, t, "stopping this member might end the quorum", a.Limit, time.Second,
+		func(ctx context.Context) error { return a.newcomer(ctx, t) })
+}
+
+// newcomer finds a member that has never started, in the list that one of the others has.
+func (a *AwaitOthers) newcomer(ctx context.Context, t *Target) (err error) {
+	for _, other := range a.Others {
+		if slices.Contains(t.Lost, other.Node) {
+			continue
+		}
+		for _, u := range other.Access.Endpoints {
+			all, failed := t.Etcd.Members(ctx, other.Access.At(u))
+			if failed != nil {
+				err = errors.Join(err, failed)
+				continue
+			}
+			i := slices.IndexFunc(all, func(m Member) bool { return m.Name == "" })
+			if i < 0 {
+				return nil
+			}
+			return fmt.Errorf("somebody has added the member %s (%s), which has never started: start it, or remove it "+
+				"with `etcdctl member remove %s`", all[i].ID, strings.Join(all[i].PeerURLs, " "), all[i].ID)
+		}
+	}
+	return err
 }
 
 // Undo does not wait for a node that is declared destroyed. The kubelet is stopped by then, and

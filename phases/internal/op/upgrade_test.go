@@ -24,6 +24,18 @@ type members3 struct {
 	looks int
 	now   time.Time
 	minor string
+	list  []Member
+}
+
+func (m *members3) Serving(ctx context.Context, a Access, _ int64) (Answer, error) {
+	return m.Started(ctx, a)
+}
+
+func (m *members3) Members(_ context.Context, a Access) ([]Member, error) {
+	if _, there := m.says[a.Endpoints[0]]; !there {
+		return nil, errDeaf
+	}
+	return m.list, nil
 }
 
 func (m *members3) Start(context.Context) error                          { return nil }
@@ -126,6 +138,31 @@ func TestAClusterHasToStayWholeForAWhile(t *testing.T) {
 	target.Lost = []string{"cp3"}
 	if err := awaits().Do(t.Context(), target); err != nil {
 		t.Error(err)
+	}
+}
+
+// One that somebody has added counts for the quorum before it has ever started.
+func TestNoMemberIsStoppedWhileOneHasNeverStarted(t *testing.T) {
+	others := &AwaitOthers{Others: awaits().Others, ClusterID: 7, Limit: time.Minute, Started: true}
+	m := three()
+	m.list = []Member{{ID: 1, Name: "cp1"}, {ID: 2, Name: "cp2"}, {ID: 3, Name: "cp3"}}
+	if err := others.Do(t.Context(), m.target()); err != nil {
+		t.Error(err)
+	}
+	m.list = append(m.list, Member{ID: 4, PeerURLs: []string{"https://cp4:2380"}})
+	err := others.Do(t.Context(), m.target())
+	if err == nil || !strings.Contains(err.Error(), "somebody has added the member 4 (https://cp4:2380)") {
+		t.Errorf("one has never started: %v", err)
+	}
+	delete(m.says, "https://cp2") // declared destroyed: the other one is asked
+	lost := m.target()
+	lost.Lost = []string{"cp2"}
+	if err := others.Do(t.Context(), lost); err == nil || !strings.Contains(err.Error(), "never started") {
+		t.Errorf("one has never started, and one is lost: %v", err)
+	}
+	others.Started = false
+	if err := others.Do(t.Context(), lost); err != nil {
+		t.Errorf("it is not asked for: %v", err)
 	}
 }
 
