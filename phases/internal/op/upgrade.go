@@ -184,16 +184,16 @@ func (a *AwaitClusterVersion) Do(ctx context.Context, t *Target) error {
 	}
 	err := poll(ctx, t, "the version of the cluster is not "+a.Version, a.Limit, 500*time.Millisecond,
 		func(ctx context.Context) error {
-			now, err := t.Etcd.ClusterVersion(ctx, a.Access)
-			if err != nil {
-				return err
-			}
-			if now != a.Version {
-				return fmt.Errorf("it is %s: etcd raises it once all members run the new one and answer", now)
-			}
 			own, err := t.Etcd.Started(ctx, a.Access)
-			if err == nil && own.Storage != "" && own.Storage != a.Version {
-				err = fmt.Errorf("that of this member's data is still %s", own.Storage)
+			if err != nil || own.Storage == a.Version {
+				return err // the data follow the cluster; and an etcd with HTTP at other URLs tells no more
+			}
+			now, err := t.Etcd.ClusterVersion(ctx, a.Access)
+			switch {
+			case err == nil && now != a.Version:
+				err = fmt.Errorf("it is %s: etcd raises it once all members run the new one and answer", now)
+			case own.Storage != "":
+				err = errors.Join(fmt.Errorf("that of this member's data is still %s", own.Storage), err)
 			}
 			return err
 		})

@@ -59,7 +59,12 @@ func (m *members3) Started(_ context.Context, a Access) (Answer, error) {
 	return Answer{}, errDeaf
 }
 
-func (m *members3) ClusterVersion(context.Context, Access) (string, error) { return m.minor, nil }
+func (m *members3) ClusterVersion(context.Context, Access) (string, error) {
+	if m.minor == "" {
+		return "", errDeaf
+	}
+	return m.minor, nil
+}
 
 func three() *members3 {
 	m := &members3{says: map[string]Answer{}, now: time.Unix(1, 0), minor: "3.5.0"}
@@ -187,6 +192,15 @@ func TestTheVersionOfTheClusterIsSeenToRise(t *testing.T) {
 	m.looks = 0
 	if err := await.Do(t.Context(), m.target()); err != nil {
 		t.Error(err)
+	}
+	m.minor = "" // --listen-client-http-urls: the client URL does not tell it
+	if err := await.Do(t.Context(), m.target()); err != nil {
+		t.Errorf("the data have risen, so the cluster has: %v", err)
+	}
+	m.look = nil
+	m.change("https://cp1", func(a *Answer) { a.Storage = "3.5.0" })
+	if err := await.Do(t.Context(), m.target()); err == nil || !strings.Contains(err.Error(), "still 3.5.0") {
+		t.Errorf("nobody tells the cluster's: %v", err)
 	}
 	var warned []string
 	target := m.target()
