@@ -166,8 +166,8 @@ func (p Part) replaceMembers() phase {
 	return phase{Name: "replace-members", InTurn: true, Commit: true,
 		Short: "replace one etcd after the other, each once all others serve; where the minor rises, all but the last",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if p.Last {
-				return nil, nil
+			if p.Last && f.After != nil { // while all can go back; and once more in its turn
+				return []op.Op{f.unchanged()}, nil
 			}
 			return p.replacement(f), nil
 		}}
@@ -184,6 +184,12 @@ func (p Part) replaceLast() phase {
 			return p.replacement(f), nil
 		}}
 }
+
+func (f *Facts) unchanged() *op.SeeManifest {
+	return &op.SeeManifest{Path: f.Etcd.File.Path, Old: sum(f.Etcd.File.Data), New: sum(f.After.File.Data)}
+}
+
+func sum(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
 
 // replacement is behind a kubelet that is stopped: it need not notice the manifest, and one that no
 // API server answers starts no other pod in the place of one that it runs. After a reboot in the
@@ -207,12 +213,12 @@ func (p Part) replacement(f *Facts) []op.Op {
 	if len(p.Others) > 0 {
 		ops = append(ops, &others)
 	}
-	ops = append(ops,
+	ops = append(ops, f.unchanged(),
 		&op.MakeDirectory{Path: kept, Attr: node.Mine(0o700)},
 		&op.StopKubelet{Before: f.Served(f.Ready, p.wait())},
 		&end,
 		&op.ReplaceManifest{Path: m.Path, Data: f.After.File.Data, Change: f.Change,
-			Old: fmt.Sprintf("%x", sha256.Sum256(m.Data)), Kept: path.Join(kept, path.Base(m.Path))},
+			Old: sum(m.Data), Kept: path.Join(kept, path.Base(m.Path))},
 		&again)
 	if len(p.Others) > 0 && !p.Last { // past the commit point nothing is undone
 		ops = append(ops, &back)

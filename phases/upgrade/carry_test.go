@@ -364,3 +364,26 @@ func TestAnImageThatANodeCannotGetIsRefused(t *testing.T) {
 		t.Errorf("it ended %s, away were %q: %v", v, away, wrong)
 	}
 }
+
+// A manifest that somebody edits past the commit point stays, and so does the etcd that runs from
+// it: there is no way back from one that is stopped.
+func TestNoEtcdIsStoppedForAManifestThatSomebodyHasChanged(t *testing.T) {
+	const edit = "# mine\n"
+	w := upgradeOnThree(false)
+	check := w.Check
+	edited, stopped := false, false
+	w.Check = func(c *crashtest.Cluster) {
+		check(c)
+		m := c.Nodes["cp2"].Machine
+		if !edited && c.Holds("cp2", journal.Commit) {
+			m.Write(etcdFile, edit+etcdText("cp2"))
+			edited = true
+		}
+		stopped = stopped || edited && m.RunsFrom("etcd") == ""
+	}
+	c := w.Fresh(t)
+	err := c.Run("cp1")
+	if err == nil || !strings.Contains(err.Error(), "someone has changed "+etcdFile) || !edited || stopped {
+		t.Errorf("it ended with %v; etcd was stopped: %v", err, stopped)
+	}
+}

@@ -61,8 +61,8 @@ func TestTheLastOneOfTheOldMinorIsBehindTheCommitPoint(t *testing.T) {
 			}
 		}
 	}
-	// Where the leader runs the new minor already, and an older patch release of it, the version of the
-	// cluster rises with another one's turn, and that is the last.
+	// Where the leader runs the new minor already, and an older patch release of it, the version of
+	// the cluster rises with another one's turn, and that is the last.
 	l := reachable("3.5.35")
 	l.members[2].role, l.members[2].version = "leader", "3.6.11"
 	var turns []string

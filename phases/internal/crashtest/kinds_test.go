@@ -18,8 +18,8 @@ func neverOpen() []string {
 func newSince() []string {
 	return []string{"admit-newcomer", "await-answer", "await-cluster-version", "await-others", "await-serving",
 		"await-version", "end-pod", "exchange-both", "exchange-contents", "give-up-reserve", "name-newcomer",
-		"pull-image", "put-back-manifest", "remove-member", "see-newcomer", "set-image-tag", "set-peer-urls",
-		"stop-member", "take-backup", "write-manifest"}
+		"pull-image", "put-back-manifest", "remove-member", "see-manifest", "see-newcomer", "set-image-tag",
+		"set-peer-urls", "stop-member", "take-backup", "write-manifest"}
 }
 
 // neverUndone are the kinds whose operations are all past the commit point.

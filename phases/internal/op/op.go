@@ -165,6 +165,7 @@ var kinds = map[string]Op{
 	"admit-newcomer":          &AdmitNewcomer{},
 	"pull-image":              &PullImage{},
 	"take-backup":             &TakeBackup{},
+	"see-manifest":            &SeeManifest{},
 	"await-version":           &AwaitVersion{},
 	"await-cluster-version":   &AwaitClusterVersion{},
 	"set-image-tag":           &SetImageTag{},

@@ -60,6 +60,29 @@ func (e *NoImageError) Error() string { return e.Text }
 // Hint says what to do.
 func (e *NoImageError) Hint() string { return e.Fix }
 
+// SeeManifest sees, before anything is stopped, that [ReplaceManifest] will find the manifest that
+// the run was planned with, or has put there. Past the commit point there is no way back from an
+// etcd that is stopped for a manifest that then stays.
+type SeeManifest struct {
+	repeated
+	Path string `json:"path"`
+	Old  string `json:"old"` // the planned file's SHA-256, hex
+	New  string `json:"new"` // that of the one to come
+}
+
+func (s *SeeManifest) String() string {
+	return fmt.Sprintf("see that nobody has changed %s since the run was planned", s.Path)
+}
+
+func (s *SeeManifest) Do(_ context.Context, t *Target) error {
+	now, err := sumOf(t, s.Path)
+	if err == nil && now != s.Old && now != s.New {
+		err = fmt.Errorf("someone has changed %s since the run was planned; etcd was not stopped for it: take the "+
+			"change back, and run the command again", s.Path)
+	}
+	return err
+}
+
 // AwaitVersion waits until the member on this node runs a release of etcd, and the next one may
 // leave: every member answers, knows a leader, and has what was committed when this one was back.
 // Then it has to stay so for a while: etcd itself counts on a member that has been connected for
@@ -186,7 +209,7 @@ func (a *AwaitClusterVersion) Do(ctx context.Context, t *Target) error {
 		func(ctx context.Context) error {
 			own, err := t.Etcd.Started(ctx, a.Access)
 			if err != nil || own.Storage == a.Version {
-				return err // the data follow the cluster; and an etcd with HTTP at other URLs tells no more
+				return err // the data follow the cluster, which HTTP may not tell
 			}
 			now, err := t.Etcd.ClusterVersion(ctx, a.Access)
 			switch {

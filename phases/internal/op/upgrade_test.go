@@ -319,3 +319,17 @@ func TestABackupWithinARunIsKeptOrLeavesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestAManifestIsSeenToBeTheOneThatWasPlanned(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "etcd.yaml")
+	see := &SeeManifest{Path: file, Old: sumOfData([]byte("old")), New: sumOfData([]byte("new"))}
+	for text, says := range map[string]string{"old": "", "new": "", "edited": "someone has changed"} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := see.Do(t.Context(), diskTarget(fileEtcd{}))
+		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
