@@ -34,7 +34,7 @@ func healthy(runs string) *looked {
 		given := []flags.Given{{Name: "snapshot-count", Value: "10000", From: flags.Argument},
 			{Name: "discovery-fallback", Value: "exit", From: flags.Argument}}
 		l.seen = append(l.seen, Seen{Node: name, Etcd: true, File: "/m/etcd.yaml", MemberID: m.id,
-			Image: "registry.k8s.io/etcd:" + runs + "-0", Given: given, RunsFor: time.Hour, QuotaBytes: 2 << 30,
+			Image: "e:" + runs + "-0", Given: given, RunsFor: time.Hour, QuotaBytes: 2 << 30,
 			Stored: &Stored{slices.Clone(stored)}, Kubernetes: "1.36.3", ImageTag: &tag,
 			Images: []Image{{Version: "3.5.35", Name: "e:3.5.35-0", Present: true},
 				{Version: "3.6.16", Name: "e:3.6.16-0", Present: true}, {Version: "3.7.3", Name: "e:3.7.3-0",

@@ -109,6 +109,10 @@ func TestKubeadmIsToldOnceWhereItDoesNotKnow(t *testing.T) {
 			tag("3.5.35-0")(l)
 			l.seen[1].Kubernetes = ""
 		}, "3.6.16-0", "cp1"},
+		"the image is from another repository": {"3.5.35", func(l *looked) {
+			tag("3.5.35-0")(l)
+			l.seen[0].Images[1].Name = "elsewhere.example/etcd:v3.6.16"
+		}, "", ""},
 		"no API server anywhere": {"3.5.35", func(l *looked) {
 			l.seen[0].Kubernetes, l.seen[1].Kubernetes, l.seen[2].Kubernetes = "", "", ""
 		}, "", ""},

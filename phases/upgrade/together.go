@@ -3,6 +3,7 @@ package upgrade
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -52,6 +53,12 @@ func tagOf(image string) string {
 		return name[i+1:]
 	}
 	return ""
+}
+
+// repositoryOf is an image without its tag and digest.
+func repositoryOf(image string) string {
+	name, _, _ := strings.Cut(image, "@")
+	return strings.TrimSuffix(name, ":"+tagOf(name))
 }
 
 // looker is how the cluster and its nodes are observed. Tests replace it.
@@ -222,7 +229,7 @@ func (l looker) planAll(
 	plan.Nodes, err = together.PlanEach(ctx, t, askPart, func(p *together.Peer) any {
 		return partQuestion{parts[slices.Index(t.Peers, p)].Part, t.Cluster}
 	})
-	plan.Findings = judged.worthKnowing()
+	plan.Findings = slices.Concat(judged.worthKnowing(), all.moves(to))
 	plan.Notes = finding.Texts(plan.Findings)
 	plan.Stakes = stakesOfAll(plan.Nodes, parts)
 	return t, plan, err
@@ -305,8 +312,24 @@ func (l *looked) others(id uint64) (all []op.Other, err error) {
 	return all, nil
 }
 
+// moves warns of an image from another repository: kubeadm would look for its tag in its own.
+func (l *looked) moves(to version) []finding.Finding {
+	for _, s := range l.seen {
+		image, _ := imageIn(&s, to)
+		if from := repositoryOf(image); s.Etcd && s.Kubernetes != "" && image != "" && from != repositoryOf(s.Image) {
+			return []finding.Finding{finding.New(finding.KubeadmSetting, "etcd.local.imageRepository",
+				"the image is from another repository, %s: kubeadm's ClusterConfiguration is left as it is, and a "+
+					"node that joins gets the etcd it names. To change that, run `kubectl -n kube-system edit "+
+					"configmap kubeadm-config`, and set etcd.local.imageRepository to %q and etcd.local.imageTag to %q",
+				from, path.Dir(from), tagOf(image))}
+		}
+	}
+	return nil
+}
+
 // tag is the tag that kubeadm's ClusterConfiguration is to have, and the node that sets it: one
-// with an API server, the coordinator if it has one. Empty: it is so already, or there is none.
+// with an API server, the coordinator if it has one. Empty: it is so already, there is none, or it
+// would be that of another repository.
 func (l *looked) tag(to version, judged Plan, coordinator string) (node, tag string) {
 	j := &judging{looked: l, to: to}
 	oldest := 0
@@ -330,7 +353,8 @@ func (l *looked) tag(to version, judged Plan, coordinator string) (node, tag str
 	}
 	own, known := j.kubeadmsEtcd(oldest)
 	switch {
-	case told == nil && judged.Verdict == Nothing, // nobody has asked for that alone
+	case len(l.moves(to)) > 0,
+		told == nil && judged.Verdict == Nothing, // nobody has asked for that alone
 		told != nil && *told == tag,
 		told != nil && *told == "" && known && own == to && tag == revisionOf(own):
 		return "", ""
