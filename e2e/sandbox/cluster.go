@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdpod/etcdpod/e2e/sandbox/internal/etcdconn"
@@ -72,11 +72,18 @@ func (s *Sandbox) join(ctx context.Context) error {
 	}
 	defer etcd.Close()
 	return until(ctx, "cannot add "+s.Node+" to the members of etcd", func(ctx context.Context) error {
-		_, err := etcd.MemberAdd(ctx, []string{s.PeerURL()})
-		// An earlier attempt succeeded without hearing of it.
-		if errors.Is(err, rpctypes.ErrPeerURLExist) {
-			return nil
+		// An earlier attempt may have succeeded without hearing of it. Where that was the second
+		// member, there is no quorum until it starts; but each member knows the list.
+		now, err := etcd.MemberList(ctx, clientv3.WithSerializable())
+		if err != nil {
+			return err
 		}
+		for _, m := range now.Members {
+			if slices.Contains(m.PeerURLs, s.PeerURL()) {
+				return nil
+			}
+		}
+		_, err = etcd.MemberAdd(ctx, []string{s.PeerURL()})
 		return err
 	})
 }

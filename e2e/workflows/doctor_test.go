@@ -165,13 +165,21 @@ func TestDataThatWasChangedSinceABackupIsFound(t *testing.T) {
 func TestAFullDatabaseIsToldFromAFragmentedOne(t *testing.T) {
 	n := create(t, sandbox.Options{NoAPIServer: true})
 	t.Parallel()
-	n.editEtcd("    - --name=", "    - --quota-backend-bytes=10485760\n    - --name=")
+	const quota = 40 << 20
+	n.editEtcd("    - --name=", fmt.Sprintf("    - --quota-backend-bytes=%d\n    - --name=", quota))
 	must(t, n.Start(n.ctx))
-	var at int64
-	for i := range 17 {
-		n.put(fmt.Sprintf("/registry/configmaps/default/large-%d", i), strings.Repeat("x", 512<<10))
+	var at, size int64
+	for i := 0; size < quota*82/100; i++ { // etcd decides how much of the file is free
+		n.put(fmt.Sprintf("/registry/configmaps/default/large-%d", i), strings.Repeat("x", 256<<10))
+		n.etcd(func(c *clientv3.Client) error {
+			st, err := c.Status(n.ctx, n.ClientURL())
+			if err == nil {
+				size = st.DbSizeInUse
+			}
+			return err
+		})
 	}
-	n.names(fault{"a full database", nil, "etcd-quota", "% of its quota of 10.0 MiB", "Delete what is not needed", nil})
+	n.names(fault{"a full database", nil, "etcd-quota", "% of its quota of 40.0 MiB", "Delete what is not needed", nil})
 	n.etcd(func(c *clientv3.Client) error {
 		r, err := c.Delete(n.ctx, "/registry/configmaps/default/large-", clientv3.WithPrefix())
 		if err == nil {
@@ -183,6 +191,6 @@ func TestAFullDatabaseIsToldFromAFragmentedOne(t *testing.T) {
 		_, err := c.Compact(n.ctx, at, clientv3.WithCompactPhysical())
 		return err
 	})
-	n.names(fault{"a fragmented one", nil, "etcd-fragmented", "% of its quota of 10.0 MiB, but only", "etcdpod defrag",
+	n.names(fault{"a fragmented one", nil, "etcd-fragmented", "% of its quota of 40.0 MiB, but only", "etcdpod defrag",
 		nil})
 }

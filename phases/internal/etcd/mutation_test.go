@@ -233,7 +233,10 @@ func mutate(r *rand.Rand, all []still) mutation {
 	}
 	name := names[r.IntN(len(names))]
 	data := bytes.Clone(m.files[name])
-	end := len(bytes.TrimRight(data, "\x00"))
+	if len(data) == 0 {
+		return m
+	}
+	end := max(1, len(bytes.TrimRight(data, "\x00"))) // etcd's next log, not begun, is all zeros
 	kind := r.IntN(5)
 	switch kind {
 	case 0: // flipped bits
