@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
@@ -32,8 +33,8 @@ func (b *bench) statusRow(ctx context.Context, o *outages) error {
 	}
 	ours, theirs, err := pairs(ctx, b.pairs,
 		timed([]string{"etcdpod", "status", "--nodes=cp1,cp2,cp3", "--max-backup-age=none"}),
-		timed(append(client[:len(client):len(client)], "status", "--cluster"),
-			append(client[:len(client):len(client)], "hashkv", "--cluster")))
+		timed(slices.Concat(client, []string{"status", "--cluster"}),
+			slices.Concat(client, []string{"hashkv", "--cluster"})))
 	if err != nil {
 		return err
 	}

@@ -184,11 +184,7 @@ func allReady(ctx context.Context, t *together.Transaction) error {
 }
 
 // SetTogether changes which etcds the API servers of several nodes use.
-func SetTogether(o TogetherOptions) together.Planner {
-	return func(ctx context.Context, n *together.Node) (*together.Transaction, engine.TogetherPlan, error) {
-		return planAll(ctx, n, o)
-	}
-}
+func SetTogether(o TogetherOptions) together.Planner { return together.Plans(planAll, o) }
 
 func planAll(
 	ctx context.Context, n *together.Node, o TogetherOptions,

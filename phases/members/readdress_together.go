@@ -165,11 +165,7 @@ func (p *followPart) planned(ctx context.Context, q followPlanQuestion) (engine.
 }
 
 // ReaddressTogether has the members on several nodes follow their addresses.
-func ReaddressTogether(o FollowOptions) together.Planner {
-	return func(ctx context.Context, n *together.Node) (*together.Transaction, engine.TogetherPlan, error) {
-		return followAll(ctx, n, o)
-	}
-}
+func ReaddressTogether(o FollowOptions) together.Planner { return together.Plans(followAll, o) }
 
 func followAll(
 	ctx context.Context, n *together.Node, o FollowOptions,

@@ -112,7 +112,7 @@ func (w removing) looker() removeLooker {
 }
 
 func (w removing) remove(nodes []journal.Peer) error {
-	return w.looker().remove(RemoveOptions{Member: "cp3", Nodes: nodes, NoSpare: true}).
+	return together.Plans(w.looker().planAll, RemoveOptions{Member: "cp3", Nodes: nodes, NoSpare: true}).
 		CarryOut(w.Context(), w.Process, func(engine.TogetherPlan) error { return nil })
 }
 

@@ -165,13 +165,7 @@ func stillServe(ctx context.Context, t *together.Transaction) error {
 }
 
 // Remove removes a member from its cluster, for good.
-func Remove(o RemoveOptions) together.Planner { return removesReal().remove(o) }
-
-func (l removeLooker) remove(o RemoveOptions) together.Planner {
-	return func(ctx context.Context, n *together.Node) (*together.Transaction, engine.TogetherPlan, error) {
-		return l.planAll(ctx, n, o)
-	}
-}
+func Remove(o RemoveOptions) together.Planner { return together.Plans(removesReal().planAll, o) }
 
 func (l removeLooker) planAll(
 	ctx context.Context, n *together.Node, o RemoveOptions,

@@ -129,7 +129,7 @@ func (w replacing) init() *initWorld {
 }
 
 func (w replacing) replace(nodes []journal.Peer) error {
-	return w.looker().replace(ReplaceOptions{Member: "cp3",
+	return together.Plans(w.looker().planAll, ReplaceOptions{Member: "cp3",
 		With: journal.Peer{Name: newcomer, Host: newcomer}, Nodes: nodes[:2]}).
 		CarryOut(w.Context(), w.Process, func(engine.TogetherPlan) error { return nil })
 }

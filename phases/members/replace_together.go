@@ -183,13 +183,7 @@ func (p *replacePart) planned(ctx context.Context, o replacer) (engine.Plan, err
 
 // Replace puts another machine in the place of a member: of one that is dead, or of one that is to
 // go.
-func Replace(o ReplaceOptions) together.Planner { return replacesReal().replace(o) }
-
-func (l replaceLooker) replace(o ReplaceOptions) together.Planner {
-	return func(ctx context.Context, n *together.Node) (*together.Transaction, engine.TogetherPlan, error) {
-		return l.planAll(ctx, n, o)
-	}
-}
+func Replace(o ReplaceOptions) together.Planner { return together.Plans(replacesReal().planAll, o) }
 
 // planAll plans the replacement of a failed member, or else of one that serves.
 func (l replaceLooker) planAll(

@@ -96,13 +96,7 @@ func leftBehind(node, run string) string {
 }
 
 // Together restores several nodes as one transaction: on all of them, or on none.
-func Together(o TogetherOptions) together.Planner { return atNodes().together(o) }
-
-func (l looker) together(o TogetherOptions) together.Planner {
-	return func(ctx context.Context, n *together.Node) (*together.Transaction, engine.TogetherPlan, error) {
-		return l.plan(ctx, n, o)
-	}
-}
+func Together(o TogetherOptions) together.Planner { return together.Plans(atNodes().plan, o) }
 
 func (l looker) plan(
 	ctx context.Context, n *together.Node, o TogetherOptions,

@@ -33,7 +33,7 @@ func onNodes(names ...string) crashtest.Together {
 		Joint: func(w *crashtest.Node) together.Joint { return world(w).looker().joint() },
 		Run: func(w *crashtest.Node, nodes []journal.Peer) error {
 			o := TogetherOptions{Nodes: nodes, Restore: Options{StopTimeout: time.Minute}}
-			return world(w).looker().together(o).CarryOut(w.Context(), w.Process,
+			return together.Plans(world(w).looker().plan, o).CarryOut(w.Context(), w.Process,
 				func(engine.TogetherPlan) error { return nil })
 		},
 		Outcome: func(w *crashtest.Node) (string, error) { return world(w).verdict() },

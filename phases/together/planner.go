@@ -12,6 +12,11 @@ import (
 // each plan its part. Nothing is changed by that.
 type Planner func(context.Context, *Node) (*Transaction, engine.TogetherPlan, error)
 
+// Plans is how a workflow plans, with what a person has asked of it.
+func Plans[O any](plan func(context.Context, *Node, O) (*Transaction, engine.TogetherPlan, error), o O) Planner {
+	return func(ctx context.Context, n *Node) (*Transaction, engine.TogetherPlan, error) { return plan(ctx, n, o) }
+}
+
 // CarryOut plans the run, and begins it once confirm has seen the plans; if that returns an error,
 // the command ends before anything is touched.
 func (plan Planner) CarryOut(ctx context.Context, n *Node, confirm func(engine.TogetherPlan) error) error {

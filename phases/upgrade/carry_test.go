@@ -245,7 +245,8 @@ func upgradeOnThree(patch bool) crashtest.Together {
 				return nil, nil, nil
 			}
 			o := TogetherOptions{Options: Options{To: u.to(), Nodes: nodes}}
-			return l.planner(o).CarryOut(w.Context(), w.Process, func(engine.TogetherPlan) error { return nil })
+			return together.Plans(l.planAll, o).
+				CarryOut(w.Context(), w.Process, func(engine.TogetherPlan) error { return nil })
 		},
 		Outcome: func(w *crashtest.Node) (string, error) { return of(w).outcome() },
 		Check: func(c *crashtest.Cluster) {

@@ -179,13 +179,7 @@ func (p *part) planned(ctx context.Context, q partQuestion) (plan engine.Plan, e
 }
 
 // Together upgrades etcd on all nodes.
-func Together(o TogetherOptions) together.Planner { return looksReal().planner(o) }
-
-func (l looker) planner(o TogetherOptions) together.Planner {
-	return func(ctx context.Context, n *together.Node) (*together.Transaction, engine.TogetherPlan, error) {
-		return l.planAll(ctx, n, o)
-	}
-}
+func Together(o TogetherOptions) together.Planner { return together.Plans(looksReal().planAll, o) }
 
 // Replaces says whether a plan replaces an etcd: otherwise kubeadm's line is all that is to change.
 func Replaces(plan engine.TogetherPlan) bool {
