@@ -75,7 +75,8 @@ func (e *CutError) Unwrap() error { return e.Cause }
 
 // wireError is an error in transit, with what exit codes and hints are derived from.
 type wireError struct {
-	Kind string             `json:"kind,omitempty"` // refused, usage, open, image; empty: any other
+	// refused, usage, open, image, canceled; empty: any other
+	Kind string             `json:"kind,omitempty"`
 	Text string             `json:"text"`
 	Hint string             `json:"hint,omitempty"`
 	Run  *engine.RunSummary `json:"run,omitempty"` // open
@@ -100,9 +101,19 @@ func toWire(err error) *wireError {
 		w.Kind = "usage"
 	case engine.IsNoImage(err):
 		w.Kind = "image"
+	case errors.Is(err, context.Canceled):
+		w.Kind = "canceled"
 	}
 	return w
 }
+
+// canceledError is what ended there since the command was to end here. Its text need not say so: a
+// connection that was being opened has words of its own for that.
+type canceledError struct{ text string }
+
+func (e *canceledError) Error() string { return e.text }
+
+func (e *canceledError) Unwrap() error { return context.Canceled }
 
 // at turns it back into an error, and says on which node it occurred.
 func (w *wireError) at(node string) error {
@@ -118,6 +129,8 @@ func (w *wireError) at(node string) error {
 		return &engine.UsageError{Reason: text, Hint: w.Hint}
 	case "image":
 		return &op.NoImageError{Text: text, Fix: w.Hint}
+	case "canceled":
+		return engine.WithHint(&canceledError{text}, w.Hint)
 	}
 	return engine.WithHint(errors.New(text), w.Hint)
 }

@@ -110,11 +110,14 @@ func TestAnErrorThatLacksItsRunIsAnError(t *testing.T) {
 }
 
 func TestAnErrorOfAnotherNodeKeepsItsKindAndNamesTheNode(t *testing.T) {
+	ended, end := context.WithCancel(t.Context())
+	end()
+	_, opened := new(net.Dialer).DialContext(ended, "tcp", "127.0.0.1:1") // "operation was canceled"
 	for name, cause := range map[string]error{
 		"refused": engine.Refuse("do that", "no"), "usage": &engine.UsageError{Reason: "no"},
 		"busy": &journal.BusyError{}, "open": &engine.OpenRunError{Run: engine.RunSummary{ID: "run"},
 			Cause: errors.New("no")}, "other": errors.New("no"),
-		"image": &op.NoImageError{Text: "no", Fix: "pull it"},
+		"image": &op.NoImageError{Text: "no", Fix: "pull it"}, "canceled": opened,
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := answering(t, func(conn net.Conn, in *bufio.Reader) {
@@ -137,6 +140,9 @@ func TestAnErrorOfAnotherNodeKeepsItsKindAndNamesTheNode(t *testing.T) {
 			}
 			if got := engine.IsNoImage(err); got != (name == "image") || got && engine.Hint(err) != "pull it" {
 				t.Errorf("image: %v: %v", got, err)
+			}
+			if got := errors.Is(engine.Interrupted(ended, err), context.Canceled); got != (name == "canceled") {
+				t.Errorf("canceled: %v: %v", got, err)
 			}
 			if got := errors.As(err, new(*engine.OpenRunError)); got != (name == "open") {
 				t.Errorf("open: %v: %v", got, err)
