@@ -112,7 +112,8 @@ func TestAnErrorThatLacksItsRunIsAnError(t *testing.T) {
 func TestAnErrorOfAnotherNodeKeepsItsKindAndNamesTheNode(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	end()
-	_, opened := new(net.Dialer).DialContext(ended, "tcp", "127.0.0.1:1") // "operation was canceled"
+	// Its words are "operation was canceled", not context.Canceled's.
+	_, opened := new(net.Dialer).DialContext(ended, "tcp", "127.0.0.1:1")
 	for name, cause := range map[string]error{
 		"refused": engine.Refuse("do that", "no"), "usage": &engine.UsageError{Reason: "no"},
 		"busy": &journal.BusyError{}, "open": &engine.OpenRunError{Run: engine.RunSummary{ID: "run"},
