@@ -151,6 +151,10 @@ func (e *Explorer) recoveries(far []State, hows []how) int {
 		for _, o := range Orders(s.Alive()) {
 			o.Lost = s.Gone
 			story := s.Story + "; " + o.String()
+			if e.typeable.Add(1); !chosen(e.typeOneIn, story) {
+				continue
+			}
+			e.typed.Add(1)
 			c := s.Fork()
 			var a attempt
 			c.marks = func(m mark) {
@@ -234,8 +238,10 @@ func (e *Explorer) explore(make func() *Cluster, hows ...how) string {
 	other := settled(e, destroyed(far, func(s State, name string) bool { return s.hit != name }), itself)
 	return fmt.Sprintf("one fault leaves %d states (%d from afar; with its node destroyed "+
 		"%d); a second one in the run %d more, in a command typed after the first %d, in one with --lost "+
-		"%d, a destroyed other node %d; %d of %d different second strikes on other nodes than the coordinator's; %d "+
+		"%d, a destroyed other node %d; %d of %d commands typed after the first; "+
+		"%d of %d different second strikes on other nodes than the coordinator's; %d "+
 		"transitions; settled in the end: %d new, %d old",
 		len(first), len(far), len(gone), inRun, recovered,
-		without, other, e.strikes, len(e.struck), e.transitions, e.Ends["new"], e.Ends["old"])
+		without, other, e.typed.Load(), e.typeable.Load(), e.strikes, len(e.struck), e.transitions,
+		e.Ends["new"], e.Ends["old"])
 }

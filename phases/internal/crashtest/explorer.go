@@ -31,13 +31,19 @@ type Explorer struct {
 	strikes int             // how many of them were carried out
 	oneIn   uint64          // carry out one in so many
 
+	// Of the commands that somebody may type after one fault, so many there were, so many were
+	// carried out: one in so many.
+	typeable, typed atomic.Int64
+	typeOneIn       uint64
+
 	every bool         // settle each state with every command
 	turn  atomic.Int64 // otherwise with the commands in turn
 }
 
 // NewExplorer returns an explorer that has seen nothing yet.
 func NewExplorer() *Explorer {
-	return &Explorer{seen: map[uint64]bool{}, Ends: map[string]int{}, struck: map[uint64]bool{}, oneIn: 1}
+	return &Explorer{seen: map[uint64]bool{}, Ends: map[string]int{}, struck: map[uint64]bool{}, oneIn: 1,
+		typeOneIn: 1}
 }
 
 // found returns a fork of a state that has not been seen before, else nil; afar: looked at from

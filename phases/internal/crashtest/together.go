@@ -40,13 +40,14 @@ type Together struct {
 
 // SettledAfterTwoFaults explores a workflow, with up to two faults, and the commands that settle
 // what the faults leave. The commands that reach all remaining nodes take turns: each settles one
-// state; with ETCDPOD_EXPLORE=all, each of them settles every state. The second fault strikes nodes
-// other than the coordinator's at a fixed part of the instants: one in 128, with -short one in
-// 512, and with ETCDPOD_MATRIX=full at each.
+// state; with ETCDPOD_EXPLORE=all, each of them settles every state. After one fault, a fixed part
+// of the commands that somebody may type is typed, and may be struck: one in four, with -short one
+// in 16. The second fault strikes nodes other than the coordinator's at a fixed part of the
+// instants: one in 128, with -short one in 512. With ETCDPOD_MATRIX=full it is all of them.
 func SettledAfterTwoFaults(t *testing.T, w Together) {
 	e := NewExplorer()
 	e.every = os.Getenv("ETCDPOD_EXPLORE") == "all"
-	e.oneIn = part(128)
+	e.oneIn, e.typeOneIn = part(128), part(4)
 	t.Log(e.explore(w.Fresh(t).Fork, killed, rebooted, cutOnce, cutForLong))
 	if e.Err != nil {
 		t.Fatal(e.Err)
