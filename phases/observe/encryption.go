@@ -23,6 +23,7 @@ type Encryption struct {
 	Foreign []string         // why the KMS of a value, which answers, has not sealed its key
 	Unasked []string         // which KMS could not be asked about its values, and why
 	Unread  map[string]int64 // how many objects of each resource all that is
+	Opened  []string         // prefixes and resources of which a value was decrypted
 	Error   error
 
 	mute []string // the KMS of Unasked
@@ -150,6 +151,8 @@ func (e *Encryption) ask(
 	case !sealed.OpensWith(opened):
 		e.Foreign = append(e.Foreign, fmt.Sprintf("%s decrypts the key of %s to a different key", name, s.Sample.Key))
 		e.unread(s)
+	default:
+		e.Opened = append(e.Opened, s.Prefix+s.Resource)
 	}
 }
 
@@ -163,7 +166,9 @@ func (e *Encryption) try(config []byte, resource string, s snapfile.Stored) {
 	case !errors.Is(err, pki.ErrNotTried) && err != nil:
 		e.Wrong = append(e.Wrong, err.Error())
 		e.unread(s)
-	case err != nil && !slices.Contains(e.Untried, s.Prefix):
+	case err == nil:
+		e.Opened = append(e.Opened, s.Prefix+s.Resource)
+	case !slices.Contains(e.Untried, s.Prefix):
 		e.Untried = append(e.Untried, s.Prefix)
 	}
 }
