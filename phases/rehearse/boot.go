@@ -24,10 +24,16 @@ type program struct {
 	close func()
 }
 
+// builtIn takes the etcd inside this program instead.
+func (p *program) builtIn() {
+	p.Etcd, p.exec = Etcd{From: "built-in", Version: bind.BuiltIn()}, ""
+}
+
 // program finds one: the one that was given, that of the etcd that runs on this node, which is what
 // a restore here would start, or the one that is built in.
 func (r *rehearsal) program(ctx context.Context) (*program, error) {
-	p := &program{Etcd: Etcd{From: "built-in", Version: bind.BuiltIn()}, close: func() {}}
+	p := &program{close: func() {}}
+	p.builtIn()
 	if r.Options.Etcd != "" {
 		file, err := filepath.Abs(r.Options.Etcd)
 		if err != nil {
@@ -71,7 +77,7 @@ func (r *rehearsal) boot(ctx context.Context, scratch *op.Scratch, p *program) e
 	}
 	etcd, err := start()
 	if err != nil && p.From == "node" { // it may need what only its container has
-		p.Etcd, p.exec = Etcd{From: "built-in", Version: bind.BuiltIn()}, ""
+		p.builtIn()
 		etcd, err = start()
 	}
 	if err != nil {
@@ -83,6 +89,9 @@ func (r *rehearsal) boot(ctx context.Context, scratch *op.Scratch, p *program) e
 	told := r.telling("boot", "start etcd "+p.Version+" on the restored data")
 	client, done, err := etcd.Client(ctx, len(r.source.report.Alarms) > 0)
 	told()
+	if errors.Is(err, bind.ErrAuth) {
+		return err
+	}
 	if err != nil {
 		return r.silent(ctx, p, etcd)
 	}

@@ -16,6 +16,9 @@ type Private struct {
 	child *node.Child
 }
 
+// ErrAuth says that an etcd asks for a user.
+var ErrAuth = etcd.ErrAuth
+
 // BuiltIn is the release of the etcd that this program has in it.
 func BuiltIn() string { return etcd.BuiltIn }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/api/v3/version"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/config"
@@ -103,6 +104,10 @@ func servePrivately() error {
 	return v3rpc.Server(s, nil, nil).Serve(listener)
 }
 
+// ErrAuth says that etcd asks for a user: authentication is on in its data.
+var ErrAuth = errors.New("authentication is on in the data, as it never is in Kubernetes': etcd lets nobody " +
+	"read it without a password")
+
 // ErrEnded says that an etcd that was waited for has ended.
 var ErrEnded = errors.New("etcd ended before it served")
 
@@ -133,6 +138,9 @@ func Private(
 				return c, func() { _, _ = c.Close(), held.Close() }, nil
 			}
 			_ = c.Close()
+		}
+		if errors.Is(err, rpctypes.ErrUserEmpty) {
+			return nil, nil, errors.Join(ErrAuth, held.Close())
 		}
 		select {
 		case <-ctx.Done():
