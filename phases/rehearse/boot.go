@@ -87,7 +87,7 @@ func (r *rehearsal) boot(ctx context.Context, scratch *op.Scratch, p *program) e
 	p.NoNetwork, p.DataVersion = etcd.Alone, r.source.release()
 	r.Report.Etcd = &p.Etcd
 	told := r.telling("boot", "start etcd "+p.Version+" on the restored data")
-	client, done, err := etcd.Client(ctx, len(r.source.report.Alarms) > 0)
+	client, done, err := etcd.Client(ctx)
 	told()
 	if errors.Is(err, bind.ErrAuth) {
 		return err

@@ -260,7 +260,7 @@ func take(t *testing.T, version string, write func(context.Context, *clientv3.Cl
 	p, err := bind.StartPrivate(dir, program(t, version), nil, 1<<30, 1<<30)
 	must(t, err)
 	defer p.Kill()
-	c, done, err := p.Client(ctx, false)
+	c, done, err := p.Client(ctx)
 	must(t, err)
 	defer done()
 	v3, err := clientv3.New(clientv3.Config{Endpoints: []string{"unix://" + dir + "/client:1"}})

@@ -47,10 +47,9 @@ func StartPrivate(dir, program string, apart []string, memory, file int64) (*Pri
 	return &Private{Alone: child.Alone, dir: dir, child: child}, nil
 }
 
-// Client connects to it once it serves; alarms says that its data has some. done gives the
-// connection up. Only ctx bounds the time.
-func (p *Private) Client(ctx context.Context, alarms bool) (c *etcd.Client, done func(), err error) {
-	return etcd.Private(ctx, p.dir, alarms, p.child.Ended)
+// Client connects to it once it serves. done gives the connection up. Only ctx bounds the time.
+func (p *Private) Client(ctx context.Context) (c *etcd.Client, done func(), err error) {
+	return etcd.Private(ctx, p.dir, p.child.Ended)
 }
 
 // Kill ends it, and returns when it and all that it has started are gone.

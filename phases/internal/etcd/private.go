@@ -112,11 +112,8 @@ var ErrAuth = errors.New("authentication is on in the data, as it never is in Ku
 var ErrEnded = errors.New("etcd ended before it served")
 
 // Private connects to the private etcd in a directory, once it serves; ended is closed if it ends.
-// With alarms in its data it may refuse to read them, until they are disarmed. done gives the
-// connection up. Only ctx bounds the time.
-func Private(
-	ctx context.Context, dir string, alarms bool, ended <-chan struct{},
-) (c *Client, done func(), err error) {
+// done gives the connection up. Only ctx bounds the time.
+func Private(ctx context.Context, dir string, ended <-chan struct{}) (c *Client, done func(), err error) {
 	// The path of a socket must be short, and dir need not be.
 	held, err := os.Open(dir)
 	if err != nil {
@@ -128,13 +125,7 @@ func Private(
 	for {
 		c, err := Dial(ctx, Access{Endpoints: []string{at}})
 		if err == nil {
-			if alarms {
-				_, err = c.Disarm(ctx)
-			}
-			if err == nil {
-				err = c.Ready(ctx)
-			}
-			if err == nil {
+			if err = c.Ready(ctx); err == nil {
 				return c, func() { _, _ = c.Close(), held.Close() }, nil
 			}
 			_ = c.Close()
