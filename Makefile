@@ -26,7 +26,7 @@ GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.
 
 # What make check leaves to make test: packages whose tests run a real etcd, and tests that stop,
 # fail or lose something at every instant.
-REAL := /(docs|e2e/demo|e2e/sandbox|e2e/workflows|phases/internal/etcd)$$
+REAL := /(docs|e2e/demo|e2e/sandbox|e2e/workflows|phases/internal/etcd|phases/rehearse)$$
 LONG := WhateverHappens|Anywhere|AnyStep|EveryStep|EveryState|Matrix|Exploration
 
 # What make test tries a fixed sample of, and make e2e-matrix all: the tests that look at

@@ -213,11 +213,11 @@ func TestEveryCommandOnThePagesCanBeTyped(t *testing.T) {
 }
 
 func TestWhatCannotBeTypedIsFound(t *testing.T) {
-	page := "etcdpod is prose\n\n    etcdpod rehearse x.db\n\n" +
+	page := "etcdpod is prose\n\n    etcdpod mirror x.db\n\n" +
 		"    0 2 * * * root /usr/local/bin/etcdpod backup --keep " +
 		"all && true\n\n```console\n# etcdpod verify\n$ etcdpod restore --from-data x | tail\ngood\n```\n"
 	all := commands(page)
-	if want := []string{"rehearse x.db", "backup --keep all",
+	if want := []string{"mirror x.db", "backup --keep all",
 		"verify", "restore --from-data x"}; !slices.Equal(all, want) {
 		t.Fatalf("the page names %q", all)
 	}
@@ -253,9 +253,9 @@ func TestEveryCommandAndFlagInTheTextIsThere(t *testing.T) {
 }
 
 func TestACommandOrFlagThatIsNotThereIsFound(t *testing.T) {
-	for _, wrong := range []string{"rehearse", "certs rotate-ca", "init phase nowhere", "backup --from-nowhere",
+	for _, wrong := range []string{"mirror", "certs rotate-ca", "init phase nowhere", "backup --from-nowhere",
 		"apiserver rotate",
-		"help rehearse"} {
+		"help mirror"} {
 		if wrongCommand(t, wrong) == "" {
 			t.Errorf("nothing is wrong with `etcdpod %s`", wrong)
 		}

@@ -19,6 +19,7 @@
 // the plan out. members.PlanMove and members.PlanPeerURL change the cluster by one request, and
 // defrag.Plan has each member do what nothing undoes: there is nothing to journal. Commands that
 // only look have no phases: status.Of and status.OfNodes, members.List, certs.Check, apiserver.Show
-// and apiserver.ShowNodes, upgrade.Ahead, backup.List and backup.Verify. prune.Delete deletes what
-// runs kept. docs/architecture.md shows how it all fits together.
+// and apiserver.ShowNodes, upgrade.Ahead, backup.List and backup.Verify. rehearse.Rehearse leaves
+// nothing that a journal would have to know. prune.Delete deletes what runs kept.
+// docs/architecture.md shows how it all fits together.
 package phases

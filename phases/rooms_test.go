@@ -296,7 +296,8 @@ func TestWhoCarriesRunsOutKnowsNoWorkflow(t *testing.T) {
 
 func TestWorkflowsImportEachOtherInOneOrder(t *testing.T) {
 	may := rooms{"apiserver": {"certs"}, "members": {"apiserver", "certs"}, "restore": {"backup"},
-		"defrag": {"members"}, "upgrade": {"members", "backup", "certs"}}
+		"rehearse": {"backup"},
+		"defrag":   {"members"}, "upgrade": {"members", "backup", "certs"}}
 	code := built(t).short(t)
 	for _, room := range workflowRooms(t) {
 		for _, to := range code[room] {

@@ -13,6 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/members"
+	"github.com/etcdpod/etcdpod/phases/rehearse"
 	"github.com/etcdpod/etcdpod/phases/restore"
 )
 
@@ -164,6 +165,8 @@ func (s *session) known(c *cli.Context) known {
 			return s.fromRuns(c, func(r engine.RunSummary) []string { return []string{r.ID} })
 		case "restore argument", "verify argument", "defrag --backup":
 			return s.snapshots(c)
+		case "rehearse argument":
+			return append([]string{rehearse.Latest}, s.snapshots(c)...)
 		}
 		var names []string // kubeadm calls a member as its node
 		if slices.Contains([]string{memberArgument, "--nodes", "--lost"}, what) {

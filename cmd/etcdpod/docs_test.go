@@ -17,6 +17,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/prune"
+	"github.com/etcdpod/etcdpod/phases/rehearse"
 	"github.com/etcdpod/etcdpod/phases/status"
 	"github.com/etcdpod/etcdpod/phases/upgrade"
 )
@@ -67,6 +68,7 @@ func results() []result {
 		{"backup: the result, and the file beside the snapshot", backup.Sidecar{}},
 		{"backups: a list of", backup.Entry{}},
 		{"verify", backup.Verdict{}},
+		{"rehearse", rehearse.Report{}},
 		{"restore, certs renew, apiserver set, resume, rollback: the result; runs: a list of", engine.RunSummary{}},
 		{"runs show; with --follow, as the result", engine.RunReport{}},
 		{"certs check", certs.Report{}},

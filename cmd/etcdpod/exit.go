@@ -30,8 +30,8 @@ func exitCodes() []string {
 		exitOpenRun:     "a run is open: resume it or roll it back",
 		exitBadSnapshot: "the snapshot is bad, missing, or not a regular file",
 		exitRefused:     "refused by a check; nothing was touched",
-		exitFoundWrong: "status or certs check found something wrong, a backup was made while members did not hold " +
-			"the same, or what a run put back does not serve",
+		exitFoundWrong: "status, certs check or rehearse found something wrong, a backup was made while members did " +
+			"not hold the same, or what a run put back does not serve",
 	}
 }
 

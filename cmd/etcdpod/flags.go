@@ -59,6 +59,7 @@ func variableOf(flag string) string {
 		"kubernetes-version", "image-repository", "cert-dir", "patches",
 		"etcd-servers", "all-members", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "another-cluster",
 		"when", "min-reclaim", "wait", "backup", "to",
+		"etcd", "memory", "timeout", "scratch",
 		"calendar", "only", "binary", "textfile-dir", "schedule", "image", "node", "secret":
 		return ""
 	case "dir":

@@ -79,6 +79,8 @@ func habits() map[string]string {
 		"timer":            unit,
 		"cron":             unit,
 		"cronjob":          "run `etcdpod units cronjob backup`, or `etcdpod units cronjob defrag`",
+		"rehearsal":        "run `etcdpod rehearse latest`",
+		"drill":            "run `etcdpod rehearse latest`",
 		"cleanup":          "run `etcdpod prune`",
 		"clean":            "run `etcdpod prune`",
 		"alarm disarm": "run `etcdpod defrag`: it disarms NOSPACE once every database is below its quota; " +

@@ -8,6 +8,7 @@ import (
 	"github.com/etcdpod/etcdpod/e2e/schema"
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/rehearse"
 	"github.com/etcdpod/etcdpod/phases/status"
 )
 
@@ -19,6 +20,7 @@ func TestNoListIsNull(t *testing.T) {
 			OpenRun: &engine.RunSummary{}},
 		"status-nodes":     &status.NodesStatus{Nodes: []status.NodeStatus{{}, {Status: &status.Status{}}}},
 		"backups":          []backup.Entry{{}},
+		"rehearse":         &rehearse.Report{},
 		"backup":           outcome{Result: backup.Sidecar{}},
 		"run":              outcome{Result: engine.RunSummary{State: "damaged"}},
 		"runs":             []engine.RunSummary(nil),

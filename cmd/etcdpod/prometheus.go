@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/rehearse"
 	"github.com/etcdpod/etcdpod/phases/status"
 )
 
@@ -123,6 +124,14 @@ func (m *metrics) of(st status.Status, now time.Time) {
 	if b := st.NewestBackup; b != nil {
 		m.at("backup_time_seconds", "When the newest good backup of the node was taken (Unix time).", b.TakenAt, node)
 		m.add("backup_size_bytes", "The size of that backup.", float64(b.SizeBytes), node)
+	}
+	if r := st.Rehearsal; r != nil {
+		m.at("rehearsal_time_seconds", "When a restore was last rehearsed (Unix time).", r.At, node)
+		m.is("rehearsal_ok", "Whether that backup was restored, and nothing was found.", r.Outcome == rehearse.OK, node)
+		m.at("rehearsal_backup_time_seconds", "When that backup was taken (Unix time).", r.TakenAt, node)
+		if r.RestoreSeconds > 0 {
+			m.add("rehearsal_restore_seconds", "How long a restore of it would take.", r.RestoreSeconds, node)
+		}
 	}
 }
 

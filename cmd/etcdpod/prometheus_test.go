@@ -14,6 +14,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/phases/rehearse"
 	"github.com/etcdpod/etcdpod/phases/status"
 )
 
@@ -55,7 +56,8 @@ func fullStatus() status.Status {
 		Pace: watchedEtcd(), Quorum: &status.Quorum{Voters: 2, Serve: 2},
 		Members:      []observe.Member{{Name: "cp1"}, {Name: "cp2"}, {IsLearner: true}},
 		Certificates: []certs.Status{{Path: `/pki/a"b\c`, NotAfter: day(12)}, {Path: "/pki/gone", Problem: "no file"}},
-		NewestBackup: &backup.Entry{Sidecar: backup.Sidecar{TakenAt: day(-1), SizeBytes: 9}}}
+		NewestBackup: &backup.Entry{Sidecar: backup.Sidecar{TakenAt: day(-1), SizeBytes: 9}},
+		Rehearsal:    &rehearse.Brief{At: day(-3), Outcome: rehearse.OK, TakenAt: day(-4), RestoreSeconds: 7.5}}
 }
 
 func TestMetricsSayWhatStatusSays(t *testing.T) {
@@ -93,6 +95,10 @@ func TestMetricsSayWhatStatusSays(t *testing.T) {
 		"etcdpod_etcd_quota_bytes node=cp1":                                          2 << 30,
 		`etcdpod_certificate_expiry_time_seconds path=/pki/a"b\c node=cp1`:           float64(day(12).Unix()),
 		"etcdpod_backup_time_seconds node=cp1":                                       float64(day(-1).Unix()),
+		"etcdpod_rehearsal_time_seconds node=cp1":                                    float64(day(-3).Unix()),
+		"etcdpod_rehearsal_ok node=cp1":                                              1,
+		"etcdpod_rehearsal_backup_time_seconds node=cp1":                             float64(day(-4).Unix()),
+		"etcdpod_rehearsal_restore_seconds node=cp1":                                 7.5,
 		"etcdpod_findings severity=critical":                                         2,
 		"etcdpod_findings severity=info":                                             0,
 		"etcdpod_finding code=etcd-alarm severity=critical node=cp1 subject=NOSPACE": 1,

@@ -13,6 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/certs"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/members"
+	"github.com/etcdpod/etcdpod/phases/rehearse"
 	"github.com/etcdpod/etcdpod/phases/status"
 )
 
@@ -79,6 +80,8 @@ func quietly(result any) []string {
 		return slices.Compact(all)
 	case *members.Listing:
 		return each(r.Members, func(e members.Entry) string { return e.ID })
+	case *rehearse.Report:
+		return []string{r.Path}
 	case build:
 		return []string{r.Version}
 	}
@@ -114,6 +117,8 @@ func wrongIn(result any) []engine.Finding {
 	case *members.Listing:
 		return r.Findings
 	case *backup.Verdict:
+		return r.Findings
+	case *rehearse.Report:
 		return r.Findings
 	}
 	return nil

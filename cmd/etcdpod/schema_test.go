@@ -22,6 +22,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/members"
 	"github.com/etcdpod/etcdpod/phases/prune"
+	"github.com/etcdpod/etcdpod/phases/rehearse"
 	"github.com/etcdpod/etcdpod/phases/status"
 	"github.com/etcdpod/etcdpod/phases/upgrade"
 )
@@ -47,6 +48,7 @@ func documents() []document {
 		{"sidecar", "The file beside a snapshot", reflect.TypeOf(backup.SidecarOf).Out(0).Elem()},
 		of("backups", "What `backups` writes", []backup.Entry{}),
 		of("verify", "What `verify` writes", backup.Verdict{}),
+		of("rehearse", "What `rehearse` writes", rehearse.Report{}),
 		of("run", "The last line of `restore`, `init`, `join`, their phases, `remove`, `replace`, `readdress`, "+
 			"`upgrade`, `certs renew`, `apiserver set`, `resume` and `rollback`", resultOf[engine.RunSummary]{}),
 		of("runs", "What `runs` writes", []engine.RunSummary{}),

@@ -76,9 +76,23 @@ func (l line) contradicts() error {
 	return l.forMonitoring()
 }
 
-// onNode opens the node and shows what happens while work runs on it. The display is closed
-// afterwards, before results are written.
+// onNode opens the node, which this user must be allowed to look at, and shows what happens while
+// work runs on it.
 func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error) error {
+	return s.anywhere(c, func(node *phases.Node, show display) error {
+		if denied := node.Denied(); denied != "" {
+			return mustBeRoot(c, fmt.Sprintf("cannot read %s: permission denied", denied))
+		}
+		s.lock.Lock()
+		s.node, s.shows = node, show
+		s.lock.Unlock()
+		return s.denied(c, work(node, show))
+	})
+}
+
+// anywhere is onNode for what any machine can do, and any user. The display is closed afterwards,
+// before results are written.
+func (s *session) anywhere(c *cli.Context, work func(*phases.Node, display) error) error {
 	show := s.display(c)
 	defer show.close()
 	config, err := s.config(c, func(e engine.Event) {
@@ -94,13 +108,10 @@ func (s *session) onNode(c *cli.Context, work func(*phases.Node, display) error)
 	if err != nil {
 		return s.denied(c, err)
 	}
-	if denied := node.Denied(); denied != "" {
-		return mustBeRoot(c, fmt.Sprintf("cannot read %s: permission denied", denied))
-	}
 	s.lock.Lock()
-	s.node, s.shows = node, show
+	s.shows = show
 	s.lock.Unlock()
-	return s.denied(c, work(node, show))
+	return work(node, show)
 }
 
 // denied says of what was refused for want of rights that root would be allowed it. How a run ended

@@ -13,6 +13,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/phases/rehearse"
 	"github.com/etcdpod/etcdpod/phases/status"
 )
 
@@ -213,10 +214,25 @@ func memberRows(st status.Status, now time.Time) [][]string {
 	} else {
 		add("newest backup", "none")
 	}
+	if r := st.Rehearsal; r != nil {
+		add("rehearsed", "%s", rehearsedText(r, now))
+	}
 	if r := st.OpenRun; r != nil && r.Error == "" {
 		add("open run", "%s, stopped in %s, at: %s", r.ID, r.Phase, r.Operation)
 	}
 	return rows
+}
+
+// rehearsedText says what came out of the newest rehearsal.
+func rehearsedText(r *rehearse.Brief, now time.Time) string {
+	text := fmt.Sprintf("%s, %s", r.Path, when(r.At, now))
+	switch {
+	case r.Outcome == rehearse.Failed || r.Outcome == rehearse.Bad:
+		return text + ": it failed"
+	case r.Outcome == rehearse.Found:
+		text += ": something was found"
+	}
+	return text + "; a restore takes about " + short(engine.Seconds(r.RestoreSeconds))
 }
 
 func roleOf(m *status.MemberStatus) string {

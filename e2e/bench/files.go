@@ -205,7 +205,7 @@ func phaseTimes(events []byte) (map[string]time.Duration, error) {
 
 // fileRows measures what was asked for.
 func (b *bench) fileRows(ctx context.Context) error {
-	if !slices.ContainsFunc([]string{"backup", "verify", "verify-alone", "stage"}, b.wanted) {
+	if !slices.ContainsFunc([]string{"backup", "verify", "verify-alone", "stage", "rehearse"}, b.wanted) {
 		return nil
 	}
 	f, err := newFiles(ctx, b.dir, b.etcd, b.size)
@@ -222,6 +222,11 @@ func (b *bench) fileRows(ctx context.Context) error {
 		return err
 	}
 	b.report.SnapshotBytes = info.Size()
+	if b.wanted("rehearse") {
+		if err := b.rehearseRow(ctx, f); err != nil {
+			return err
+		}
+	}
 	for _, p := range []struct {
 		name, what, against string
 		ours, theirs        func(context.Context) (cost, error)

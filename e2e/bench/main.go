@@ -80,7 +80,7 @@ func parse(args []string) (*bench, error) {
 	flags.IntVar(&b.pairs, "pairs", 5, "pairs of the work on files")
 	flags.IntVar(&b.outages, "outages", 3, "pairs of outages at 10 MB")
 	flags.IntVar(&b.bigOutages, "big-outages", 1, "pairs of outages of the large control plane")
-	only := flags.String("only", "backup,verify,verify-alone,stage,init,outage,big,three,three-big,"+
+	only := flags.String("only", "backup,verify,verify-alone,stage,rehearse,init,outage,big,three,three-big,"+
 		"status,defrag,stall",
 		"what to measure, with commas between; order, too: in which order three members start")
 	noCluster := flags.Bool("no-cluster", false, "leave out what needs a real control plane")

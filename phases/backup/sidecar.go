@@ -52,6 +52,9 @@ func plainSidecar(fsys node.Reader, file string) (*op.SidecarFile, error) {
 	return &s, nil
 }
 
+// HomeDir is etcdpod's own directory; host path.
+const HomeDir = journal.Home
+
 // DefaultDir is where backups go by default; host path, mode 0700.
 const DefaultDir = journal.BackupsDir
 

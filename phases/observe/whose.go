@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"path"
 	"slices"
 	"strings"
 
@@ -58,4 +59,33 @@ func NameOf(members []Member, id uint64) string {
 		}
 	}
 	return ""
+}
+
+// OtherFiles are the files of which a backup knows fingerprints that this node's files do not have,
+// sorted. A file that holds more by now, or a key that is in another file by now, is no other one.
+// What the API server needs of its encryption configuration, [Node.Encryption] tells.
+func OtherFiles(now, then map[string]string, encryption string) (differ []string) {
+	var all []string
+	for _, sum := range now {
+		all = append(all, strings.Split(sum, ",")...)
+	}
+	for file, prints := range then {
+		if file == encryption || configures(file) {
+			continue
+		}
+		for sum := range strings.SplitSeq(prints, ",") {
+			if !slices.Contains(all, sum) {
+				differ = append(differ, file)
+				break
+			}
+		}
+	}
+	slices.Sort(differ)
+	return differ
+}
+
+// configures says whether a file is a configuration, and no certificate or key: the only one whose
+// fingerprint is taken is that of encryption.
+func configures(file string) bool {
+	return slices.Contains([]string{".yaml", ".yml", ".json", ".conf", ".cfg"}, path.Ext(file))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 // encrypts is an encryption configuration: its lines are resources, and their providers, each the
@@ -126,12 +127,12 @@ func TestEachResourceIsReadWithItsOwnProviders(t *testing.T) {
 				config = encrypts(c.config...)
 			}
 			n, f, _ := encryptingNode(t, config, c.holds)
-			f.Encryption = encryption(t.Context(), n, f)
+			f.Encryption = n.Encryption(t.Context(), f.Manifests, f.Snapshot.Stored)
 			err := restorer{}.checkEncryption(f)
 			if (err != nil) != (c.says != "") || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("refused: %v", err)
 			}
-			lost := f.Encryption.unreadable()
+			lost := unreadable(f.Encryption)
 			if c.says == "" {
 				if lost != nil {
 					t.Errorf("given up: %q", lost)
@@ -146,7 +147,7 @@ func TestEachResourceIsReadWithItsOwnProviders(t *testing.T) {
 			if err := o.checkFits(f); err != nil {
 				t.Errorf("--other-pki: %v", err)
 			}
-			if len(lost) != 1 || !strings.Contains(lost[0], counted(c.holds.Resource, 7)) {
+			if len(lost) != 1 || !strings.Contains(lost[0], observe.Counted(c.holds.Resource, 7)) {
 				t.Errorf("given up: %q", lost)
 			}
 			if given := o.stakes(f).Lost; !slices.Contains(given, lost[0]) {
@@ -170,7 +171,7 @@ func TestAMuteKMSIsAskedOnce(t *testing.T) {
 	}
 	config := strings.ReplaceAll(strings.Replace(kmsConfiguration, "[secrets]", "['*.*']", 1), "LIMIT", "1s")
 	n, f, _ := encryptingNode(t, config, all...)
-	f.Encryption = encryption(t.Context(), n, f)
+	f.Encryption = n.Encryption(t.Context(), f.Manifests, f.Snapshot.Stored)
 	if notes := f.fitNotes(); len(notes) != 1 || (restorer{}).checkEncryption(f) != nil {
 		t.Errorf("%q", notes)
 	}

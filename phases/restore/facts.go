@@ -102,20 +102,4 @@ func (s *SnapshotFacts) counted() bool { return s.AtLeast == 0 }
 func (s *SnapshotFacts) surely() int64 { return cmp.Or(s.AtLeast, s.Proof.Revision) }
 
 // Encryption is what the API server's encryption configuration can read of the snapshot.
-type Encryption struct {
-	File    string           // empty: the API server has none
-	Missing []string         // encrypted objects whose key it does not have for their resource
-	Plain   []string         // objects that are not encrypted, and that it therefore does not read
-	Wrong   []string         // why values cannot be decrypted though a key has the right name
-	Untried []string         // prefixes of which no value could be tried
-	Foreign []string         // why the KMS of a value, which answers, has not sealed its key
-	Unasked []string         // which KMS could not be asked about its values, and why
-	Unread  map[string]int64 // how many objects of each resource all that is
-	Error   error
-
-	mute []string // the KMS of Unasked
-	// Ids of the keys that the API server accepts tokens by; nil: they could not be read.
-	TokenKeys []string
-	// The file of the CA that it accepts certificates of; empty: it is not on the host.
-	ClientCA string
-}
+type Encryption = observe.Encryption

@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"path"
 	"slices"
 	"strings"
 
@@ -40,35 +39,13 @@ func (o restorer) checkFingerprints(f *Facts) error {
 	if f.Snapshot.Sidecar == nil || o.OtherPKI {
 		return nil
 	}
-	var now []string
-	for _, sum := range f.Fingerprints {
-		now = append(now, strings.Split(sum, ",")...)
-	}
-	var differ []string
-	for file, then := range f.Snapshot.Sidecar.Fingerprints {
-		if file == f.Encryption.File || configures(file) {
-			continue
-		}
-		for sum := range strings.SplitSeq(then, ",") {
-			if !slices.Contains(now, sum) {
-				differ = append(differ, file)
-				break
-			}
-		}
-	}
+	differ := observe.OtherFiles(f.Fingerprints, f.Snapshot.Sidecar.Fingerprints, f.Encryption.File)
 	if len(differ) == 0 {
 		return nil
 	}
-	slices.Sort(differ)
 	return engine.Refuse(otherFiles,
 		"the backup was taken with other files than this node has, and its objects are useless with these: %s",
 		strings.Join(differ, ", "))
-}
-
-// configures says whether a file is a configuration, and no certificate or key: the only one whose
-// fingerprint is taken is that of encryption.
-func configures(file string) bool {
-	return slices.Contains([]string{".yaml", ".yml", ".json", ".conf", ".cfg"}, path.Ext(file))
 }
 
 // telling keeps what tells whether a node's files fit.

@@ -202,7 +202,7 @@ func TestAKMSIsAskedForTheKeyOfAValue(t *testing.T) {
 				default:
 					c.plugin.serve(t, socket)
 				}
-				f.Encryption = encryption(t.Context(), n, f)
+				f.Encryption = n.Encryption(t.Context(), f.Manifests, f.Snapshot.Stored)
 				err := restorer{}.checkEncryption(f)
 				if (err != nil) != (c.refused != "") || err != nil && (!strings.Contains(err.Error(), c.refused) ||
 					!strings.Contains(engine.Hint(err), "the key that it had")) {
@@ -222,7 +222,7 @@ func TestAValueThatIsNoEnvelopeIsOnlySaidToBeUntried(t *testing.T) {
 		for _, provider := range []string{"k8s:enc:kms:v2:vault:", "k8s:enc:kms:v1:old:"} {
 			sample := snapfile.Sample{Key: "/registry/secrets/a/b", Value: []byte(provider + value)}
 			n, f, _ := kmsNode(t, sample, "10s")
-			f.Encryption = encryption(t.Context(), n, f)
+			f.Encryption = n.Encryption(t.Context(), f.Manifests, f.Snapshot.Stored)
 			if notes := f.fitNotes(); len(notes) != 1 || (restorer{}).checkEncryption(f) != nil {
 				t.Errorf("%q: %q", sample.Value, notes)
 			}

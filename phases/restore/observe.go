@@ -136,7 +136,7 @@ func (o restorer) complete(ctx context.Context, n *observe.Node, f *Facts) (err 
 		return err
 	}
 	f.KnownRevision, f.KnownFrom, f.Uncounted = k.revision, k.source, k.odd
-	f.Encryption = encryption(ctx, n, f)
+	f.Encryption = n.Encryption(ctx, f.Manifests, f.Snapshot.Stored)
 	if f.Etcd != nil && o.DataDir != "" {
 		n.MoveData(f.Facts, o.DataDir)
 	}

@@ -109,7 +109,7 @@ func (p *part) survey(ctx context.Context, q surveyQuestion) (s Survey, err erro
 	p.Id, p.facts = q.Run, f
 	s = Survey{Node: f.Node, APIServer: observe.HasAPIServer(f.Facts),
 		Addresses: f.Addresses, Live: f.Live, Serves: f.EtcdServes, Stopped: f.Stopped,
-		KnownRevision: f.KnownRevision, Reached: f.Reached, Unreadable: f.Encryption.unreadable(), InLog: f.inLog()}
+		KnownRevision: f.KnownRevision, Reached: f.Reached, Unreadable: unreadable(f.Encryption), InLog: f.inLog()}
 	s.LastRestore, s.Replaced = journal.LastRestore(p.Node.Host.FS, journal.NoteOldURLs)
 	if f.Etcd != nil {
 		s.Member = &SharedMember{Name: f.Etcd.Name, PeerURLs: f.Etcd.PeerURLs}

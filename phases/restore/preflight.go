@@ -74,7 +74,7 @@ func (o restorer) warnedOfNode(f *Facts) []finding.Finding {
 	for _, odd := range f.Uncounted {
 		warned = append(warned, finding.New(finding.RevisionUncounted, "", "%s", odd))
 	}
-	warned = append(warned, f.Encryption.notes()...)
+	warned = append(warned, unreadNotes(f.Encryption)...)
 	return append(warned, f.fitNotes()...)
 }
 

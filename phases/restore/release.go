@@ -188,7 +188,7 @@ func (o restorer) verifyRestored() phase {
 			api.Unreadable = slices.Sorted(maps.Keys(f.Encryption.Unread))
 			return []op.Op{&op.VerifyRestored{API: api, Expected: f.Snapshot.Resources,
 				Nodes: f.nodesBefore(), Second: !o.Shared.leads(f.Node),
-				Warnings: append(f.Encryption.notes(), f.fitNotes()...),
+				Warnings: append(unreadNotes(f.Encryption), f.fitNotes()...),
 				Watched:  f.watched("kube-apiserver")}}, nil
 		}}
 }

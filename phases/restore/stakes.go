@@ -54,7 +54,7 @@ func (o restorer) stakes(f *Facts) engine.Stakes {
 	if f.Etcd == nil {
 		return engine.Stakes{}
 	}
-	lost := append(o.lost(f.Snapshot, f.Live, f.Written, f.Now), f.Encryption.unreadable()...)
+	lost := append(o.lost(f.Snapshot, f.Live, f.Written, f.Now), unreadable(f.Encryption)...)
 	lost = append(lost, f.inLog()...)
 	return engine.Stakes{Lost: lost, SizeBytes: f.Snapshot.Proof.SizeBytes, Back: o.back(f)}
 }
@@ -122,9 +122,6 @@ func (s *SnapshotFacts) cluster() op.ID {
 // its peers what it does not know itself has an entry of its own in peerserverleases, too.
 var churn = []string{"events", "leases", "masterleases", "peerserverleases"}
 
-// mostNamed is how many resources are named; the others are counted.
-const mostNamed = 5
-
 // changed says what was made, changed and deleted since, by resource. Where a log leads on from
 // what was counted, some of what was made and changed since is in that log, and a deletion cannot
 // be seen at all.
@@ -166,10 +163,10 @@ func changed(s *SnapshotFacts, now map[string]etcd.Changes) string {
 	case len(words) == 0:
 		return "objects: none created or changed since, not counting events and leases; " + notDeleted
 	case !s.counted():
-		return fmt.Sprintf("objects: at most %s since, not counting events and leases (%s); %s", say(total), few(words),
-			notDeleted)
+		return fmt.Sprintf("objects: at most %s since, not counting events and leases (%s); %s", say(total),
+			observe.Few(words), notDeleted)
 	}
-	return fmt.Sprintf("objects: %s since, not counting events and leases (%s)", say(total), few(words))
+	return fmt.Sprintf("objects: %s since, not counting events and leases (%s)", say(total), observe.Few(words))
 }
 
 const notDeleted = "how many were deleted since is not known"
@@ -198,7 +195,7 @@ func against(s *SnapshotFacts, now map[string]etcd.Changes) string {
 	case len(words) == 0:
 		return "as many of each kind as in the backup, though not necessarily the same ones"
 	}
-	return few(words)
+	return observe.Few(words)
 }
 
 // heaviest are the names, those with most weight first.
@@ -206,11 +203,4 @@ func heaviest[R any](rows map[string]R, weigh func(R) int64) []string {
 	return slices.SortedFunc(maps.Keys(rows), func(a, b string) int {
 		return cmp.Or(cmp.Compare(weigh(rows[b]), weigh(rows[a])), cmp.Compare(a, b))
 	})
-}
-
-func few(words []string) string {
-	if more := len(words) - mostNamed; more > 0 {
-		return fmt.Sprintf("%s; other kinds: %d", strings.Join(words[:mostNamed], "; "), more)
-	}
-	return strings.Join(words, "; ")
 }

@@ -367,6 +367,8 @@ func (s seen) wantsBackup() bool {
 	return s.maxAge > 0 && s.departed == nil && (newest == nil || s.facts.Now.Sub(newest.TakenAt) > s.maxAge)
 }
 
+func (s seen) judgeRehearsals() found { return s.rehearsals.Judge(s.facts.Now) }
+
 func (s seen) judgeBackups() found {
 	newest := s.newest()
 	var w found

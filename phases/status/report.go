@@ -9,6 +9,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/phases/rehearse"
 )
 
 // Options are what a person may ask of `status`.
@@ -39,6 +40,7 @@ type Status struct {
 	Alarms       []string           `json:"alarms"`
 	Certificates []certs.Status     `json:"certificates"`
 	NewestBackup *backup.Entry      `json:"newestBackup,omitempty"`
+	Rehearsal    *rehearse.Brief    `json:"rehearsal,omitempty"` // the newest one
 	OpenRun      *engine.RunSummary `json:"openRun,omitempty"`
 	Warnings     []string           `json:"warnings"` // what is wrong: exit code 6
 	Findings     []finding.Finding  `json:"findings"` // the same warnings, for programs

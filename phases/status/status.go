@@ -16,6 +16,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/observe"
+	"github.com/etcdpod/etcdpod/phases/rehearse"
 )
 
 // seen is what `status` could find out. A part that could not be read has an error instead.
@@ -52,6 +53,7 @@ type seen struct {
 	window         *window          // nil: etcd was not watched
 	last           *observe.Figures // those that were read last
 	changed        *changedSince
+	rehearsals     rehearse.Kept
 }
 
 // ended is what explains that a container ended.
@@ -96,6 +98,7 @@ func Of(ctx context.Context, n *observe.Node, o Options) (Status, error) {
 	s.data = lookAtData(ctx, n, f)
 	s.kubeadms = otherDataDir(ctx, n, f)
 	s.lookAtBackups(ctx, n, o.BackupDir)
+	s.rehearsals, _ = rehearse.Last(n.FS) // the next one writes it anew
 	s.changed = s.lookForChanges(ctx, n)
 	s.open, s.openErr = engine.OpenRun(n.FS)
 	s.open = s.open.Observed(ctx, n.FS, n.Clock)
@@ -222,6 +225,7 @@ func (s seen) status() Status {
 	if b := s.newest(); b != nil {
 		st.NewestBackup = b
 	}
+	st.Rehearsal = s.rehearsals.Brief()
 	if s.open.ID != "" {
 		st.OpenRun = &s.open
 	}
@@ -231,7 +235,7 @@ func (s seen) status() Status {
 		s.judgeWho, s.judgeManifests, s.judgeAccess, s.judgeMembers, s.judgeSize, s.judgeAgreement,
 		s.judgeDeadServers, s.judgePrefix, s.judgeVersion, s.judgeDowngrade, s.judgeLag, s.judgeQuota, s.judgeDisk,
 		s.judgeStarved, s.judgeTrips, s.judgeChanges, s.judgeCertificates, s.judgeCAs, s.judgeKubeconfigs,
-		s.judgeBackups, s.judgeChanged, s.judgeLeftOut,
+		s.judgeBackups, s.judgeRehearsals, s.judgeChanged, s.judgeLeftOut,
 	} {
 		wrong = append(wrong, judge()...)
 	}

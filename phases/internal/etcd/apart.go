@@ -44,10 +44,11 @@ func (e *EndedError) verdict() error {
 	return fmt.Errorf("the etcdpod that ran etcd's own code ended: %w", e)
 }
 
-// job is what is done apart: one of two things.
+// job is what is done apart: one of three things.
 type job struct {
 	Restore *StageSpec
 	Replay  *replaying // its entries follow
+	Private bool       // to be a [Private] etcd in the working directory; there is no answer
 }
 
 // replaying applies raft entries to a db.
@@ -125,6 +126,9 @@ func ServeApart(in io.Reader, out io.Writer) error {
 	j, err := receive(in)
 	if err != nil {
 		return err
+	}
+	if j.Private {
+		return servePrivately()
 	}
 	var said answer
 	if said.Revision, err = j.done(); err != nil {

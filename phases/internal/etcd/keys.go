@@ -18,14 +18,7 @@ type Value struct {
 
 // Get reads one key, linearizably. The value is nil for a missing key.
 func (c *Client) Get(ctx context.Context, key string) (*Value, error) {
-	r, err := call(ctx, c, c.access.CallTimeout, "read "+key,
-		"", func(ctx context.Context) (*clientv3.GetResponse, error) {
-			return c.v3.Get(ctx, key)
-		})
-	if err != nil || len(r.Kvs) == 0 {
-		return nil, err
-	}
-	return &Value{Key: key, Data: r.Kvs[0].Value, ModRevision: r.Kvs[0].ModRevision}, nil
+	return c.ValueAt(ctx, key, 0)
 }
 
 // Values reads the keys that begin with prefix, which are to be few; own asks the first endpoint
@@ -147,21 +140,10 @@ var ErrManyKeys = errors.New("etcd holds more keys than would be read")
 // a page at a time, all at one revision, and nothing if there are more than limit. Only ctx bounds
 // the time.
 func (c *Client) Since(ctx context.Context, after, limit int64) (map[string]Changes, error) {
-	const registry = "/registry/"
-	counts, from, end := map[string]Changes{}, registry, clientv3.GetPrefixRangeEnd(registry)
-	for revision := int64(0); ; {
-		r, err := call(ctx, c, 0, "count the objects in etcd",
-			"", func(ctx context.Context) (*clientv3.GetResponse, error) {
-				return c.v3.Get(ctx, from, clientv3.WithRange(end),
-					clientv3.WithKeysOnly(), clientv3.WithLimit(page), clientv3.WithRev(revision))
-			})
-		if err != nil {
-			return nil, err
-		}
-		if revision == 0 {
-			if revision = r.Header.Revision; r.Count > limit {
-				return nil, ErrManyKeys
-			}
+	counts := map[string]Changes{}
+	err := c.objects(ctx, 0, page, func(r *clientv3.GetResponse) error {
+		if len(counts) == 0 && r.Count > limit { // the first page
+			return ErrManyKeys
 		}
 		for _, kv := range r.Kvs {
 			name := resource(strings.TrimPrefix(string(kv.Key), registry))
@@ -175,11 +157,70 @@ func (c *Client) Since(ctx context.Context, after, limit int64) (map[string]Chan
 			}
 			counts[name] = is
 		}
-		if !r.More {
-			return counts, nil
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return counts, nil
+}
+
+// ResourcesAt counts the objects of each Kubernetes resource below /registry/ as of a revision, as
+// [Client.Since] does, so many keys at a time: of each the server reads the value, too. progress
+// gets keys.
+func (c *Client) ResourcesAt(
+	ctx context.Context, revision, atOnce int64, progress func(done, total int64),
+) (map[string]int64, error) {
+	counts, done, total := map[string]int64{}, int64(0), int64(0)
+	err := c.objects(ctx, revision, atOnce, func(r *clientv3.GetResponse) error {
+		total = max(total, r.Count) // of the first page: later ones count what is left
+		for _, kv := range r.Kvs {
+			counts[resource(strings.TrimPrefix(string(kv.Key), registry))]++
+		}
+		done += int64(len(r.Kvs))
+		progress(done, total)
+		return nil
+	})
+	return counts, err
+}
+
+const registry = "/registry/"
+
+// objects goes through the keys below /registry/, without their values, all at one revision; 0:
+// that of now.
+func (c *Client) objects(
+	ctx context.Context, revision, atOnce int64, visit func(*clientv3.GetResponse) error,
+) error {
+	from, end := registry, clientv3.GetPrefixRangeEnd(registry)
+	for {
+		r, err := call(ctx, c, 0, "count the objects in etcd",
+			"", func(ctx context.Context) (*clientv3.GetResponse, error) {
+				return c.v3.Get(ctx, from, clientv3.WithRange(end),
+					clientv3.WithKeysOnly(), clientv3.WithLimit(atOnce), clientv3.WithRev(revision))
+			})
+		if err != nil {
+			return err
+		}
+		if revision == 0 {
+			revision = r.Header.Revision
+		}
+		if err := visit(r); err != nil || !r.More {
+			return err
 		}
 		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
 	}
+}
+
+// ValueAt reads one key as of a revision; the value is nil for a missing key.
+func (c *Client) ValueAt(ctx context.Context, key string, revision int64) (*Value, error) {
+	r, err := call(ctx, c, c.access.CallTimeout, "read "+key,
+		"", func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return c.v3.Get(ctx, key, clientv3.WithRev(revision))
+		})
+	if err != nil || len(r.Kvs) == 0 {
+		return nil, err
+	}
+	return &Value{Key: key, Data: r.Kvs[0].Value, ModRevision: r.Kvs[0].ModRevision}, nil
 }
 
 // resource names what is stored at a path below /registry/, as snapfile does (a

@@ -101,6 +101,13 @@ const (
 	SidecarMissing      Code = "sidecar-missing"
 	SidecarUnreadable   Code = "sidecar-unreadable"
 
+	RehearsalFailed     Code = "rehearsal-failed"
+	RehearsalOld        Code = "rehearsal-old"
+	RehearsalDiffers    Code = "rehearsal-differs"
+	RehearsalShrunk     Code = "rehearsal-shrunk"
+	RehearsalOtherFiles Code = "rehearsal-other-files"
+	RehearsalOtherEtcd  Code = "rehearsal-other-etcd"
+
 	StartUnknown        Code = "start-unknown"
 	StartLimit          Code = "start-limit"
 	EtcdVersionUnknown  Code = "etcd-version-unknown"

@@ -31,6 +31,7 @@ func Groups() []Group {
 		{"of the cluster", ofClusters()},
 		{"of certificates", ofCertificates()},
 		{"of backups", ofBackups()},
+		{"of rehearsals", ofRehearsals()},
 		{"of plans: in a phase of `--dry-run`; with `--yes` in events with the state `note`, before all others",
 			ofPlans()},
 		{"of upgrades that are planned: in `upgrade plan`, which finds many of the others, too", ofUpgrades()},

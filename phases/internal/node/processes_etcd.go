@@ -164,6 +164,40 @@ func etcdVersion(pid int) string {
 	return EtcdVersionOf(info)
 }
 
+// EtcdProgram opens the program that a process runs, and tells its version; the caller closes it.
+// By its path, which is good for this process alone, it can be started whatever has its name, or
+// the process's number, by then.
+func EtcdProgram(pid int) (path, version string, closed func() error, err error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return "", "", nil, err
+	}
+	info, err := buildinfo.Read(f)
+	if err != nil {
+		return "", "", nil, errors.Join(err, f.Close())
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), EtcdVersionOf(info), f.Close, nil
+}
+
+// EtcdFile is the version of etcd in a file, which must be a program; empty: it does not tell.
+func EtcdFile(name string) (version string, err error) {
+	st, err := os.Stat(name)
+	if err == nil && !st.Mode().IsRegular() {
+		err = errors.New("not a regular file")
+	}
+	if err == nil && st.Mode()&0o111 == 0 {
+		err = errors.New("it is not executable")
+	}
+	if err != nil {
+		return "", reasonOf(err)
+	}
+	info, err := buildinfo.ReadFile(name)
+	if err != nil {
+		return "", nil // any program may start one
+	}
+	return EtcdVersionOf(info), nil
+}
+
 // EtcdVersionOf tells the version of etcd from what the Go compiler wrote into a binary. Built in a
 // work tree, the program itself often has none; what it is built from, in the same release, has.
 func EtcdVersionOf(info *debug.BuildInfo) string {

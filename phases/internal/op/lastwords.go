@@ -68,6 +68,11 @@ func LastWordsOf(files node.Reader, log string) LastWords {
 	if err != nil {
 		return LastWords{}
 	}
+	return LastWordsIn(text)
+}
+
+// LastWordsIn is [LastWordsOf] for the end of what a program wrote.
+func LastWordsIn(text string) LastWords {
 	said, last, told := lastError(text)
 	for _, m := range meanings() {
 		for _, part := range m.parts {

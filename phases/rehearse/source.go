@@ -1,0 +1,108 @@
+package rehearse
+
+import (
+	"context"
+	"errors"
+
+	"github.com/etcdpod/etcdpod/phases/backup"
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
+	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/observe"
+)
+
+// Latest stands for the newest backup in place of a file.
+const Latest = "latest"
+
+// source is a snapshot that was proven.
+type source struct {
+	path    string // host path
+	real    string // that of this machine
+	sidecar *op.SidecarFile
+	report  *snapfile.Report
+}
+
+// take finds the snapshot and proves it. This is the one place that knows where snapshots come
+// from: all that follows takes a plain file.
+func (r *rehearsal) take(ctx context.Context) (*source, error) {
+	s := &source{}
+	var err error
+	if r.File == Latest {
+		s.path, err = r.latest(ctx)
+	} else {
+		s.path, err = r.look.HostPath(r.File)
+	}
+	if err != nil {
+		return s, err
+	}
+	s.real = r.look.FS.Real(s.path)
+	var unread error
+	s.sidecar, unread = backup.SidecarOf(r.look.FS, s.path)
+	s.report, err = snapfile.Check(ctx, s.real, snapfile.Options{Steps: backup.StepsIn(s.sidecar),
+		Progress: func(done, total int64) { r.tell("verify-snapshot", "verify "+s.path, done, total) }})
+	if bare := (*snapfile.Bad)(nil); errors.As(err, &bare) && bare.Bare {
+		return s, engine.WithHint(err, "a rehearsal needs a snapshot as `etcdpod backup` makes it; "+
+			backup.BareHint(s.path, s.real))
+	}
+	if err != nil {
+		return s, err
+	}
+	if err := backup.Against(s.report, s.sidecar, unread, false); err != nil {
+		return s, engine.WithHint(err, backup.WithoutSidecar(s.path))
+	}
+	return s, nil
+}
+
+// latest is the newest backup: of this node, where it has an etcd and one is of it.
+func (r *rehearsal) latest(ctx context.Context) (string, error) {
+	l, err := backup.List(ctx, r.look, r.Dir)
+	if err != nil && len(l.Entries) == 0 {
+		return "", err
+	}
+	newest := func(is func(backup.Entry) bool) string {
+		for _, e := range l.Entries {
+			if (e.Whole || e.Code == finding.SidecarMissing) && is(e) {
+				return e.Path
+			}
+		}
+		return ""
+	}
+	own := newest(func(e backup.Entry) bool {
+		return r.facts.Etcd != nil && e.Node == r.facts.Node && !e.Ahead(r.facts.Now)
+	})
+	if own == "" {
+		own = newest(func(e backup.Entry) bool { return !e.Ahead(r.facts.Now) })
+	}
+	if own == "" {
+		return "", engine.WithHint(&snapfile.Bad{Check: snapfile.CheckFile, Reason: "there is no whole backup in " +
+			l.In()}, "take one with `etcdpod backup`, give the directory with the backups (--dir DIR), or a file")
+	}
+	return own, nil
+}
+
+// describe has the report say what is rehearsed.
+func (s *source) describe(to *Report) {
+	to.Path = s.path
+	if s.sidecar != nil {
+		to.Node, to.TakenAt, to.ClusterID = s.sidecar.Node, s.sidecar.TakenAt, s.sidecar.ClusterID
+	}
+	if c := s.report; c != nil {
+		to.SHA256, to.SizeBytes = c.SHA256, c.SizeBytes
+		to.Revision, to.CompactRevision = c.Revision, c.CompactRevision
+	}
+}
+
+// release is the release of etcd that the data is of, as far as something tells.
+func (s *source) release() string {
+	all := []string{s.report.StorageVersion, s.report.ClusterVersion}
+	if s.sidecar != nil {
+		all = append([]string{s.sidecar.EtcdVersion}, all...)
+	}
+	for _, version := range all {
+		if observe.EtcdMinor(version) > 0 {
+			return version
+		}
+	}
+	return ""
+}
