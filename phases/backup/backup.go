@@ -27,6 +27,11 @@ type Options struct {
 	UpToHole    bool // of FromDataDir, take what stands before raft entries that are missing
 	// The directory may be one that others may write to, and so replace what is in it.
 	SharedDir bool
+	// Public keys, or absolute paths of files of them: only their owners can read the backup. None:
+	// the backup is the snapshot itself.
+	EncryptTo []string
+	SignKey   string // host path; empty: the one for this, or the host's, if there is one
+	Compress  bool   // without encryption, too
 
 	draft *op.Draft
 }
@@ -35,12 +40,17 @@ type Options struct {
 // run while another run is open.
 func Workflow(o Options) workflow {
 	o.draft = op.NewDraft()
-	return workflow{Name: "backup", Unjournaled: true, Options: o.check, Observe: o.observe, Phases: []phase{
+	w := workflow{Name: "backup", Unjournaled: true, Options: o.check, Observe: o.observe, Phases: []phase{
 		o.preflight(),
 		o.snapshot(),
 		o.verifySnapshot(),
+		o.seal(), // only where it is
 		o.keep(),
 	}}
+	if !o.seals() {
+		w.Phases = slices.DeleteFunc(w.Phases, func(p phase) bool { return p.Name == "seal" })
+	}
+	return w
 }
 
 type (
@@ -54,6 +64,7 @@ type Facts struct {
 	*observe.Facts
 	Backup    *Place
 	Access    op.Access          // to the etcd that the snapshot is taken of
+	Sealing   *Sealing           // nil: the backup is the snapshot itself
 	Agreement *observe.Agreement // nil: there is nothing to compare
 	NoData    bool               // etcd's directory holds none
 	LogAlone  bool               // it holds a log, and no db
@@ -112,7 +123,7 @@ func (o Options) check() error {
 	case o.UpToHole && o.FromDataDir == "":
 		return &engine.UsageError{Reason: "--up-to-hole needs --from-data-dir"}
 	}
-	return CheckDir(o.Dir)
+	return cmp.Or(o.checkSealing(), CheckDir(o.Dir))
 }
 
 // CheckDir refuses a --dir of which nobody knows what it is below; an empty one is none.
@@ -124,6 +135,9 @@ func CheckDir(dir string) error {
 }
 
 func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+	if _, err := recipients(n.FS, o.EncryptTo); err != nil { // before anything is read
+		return nil, err
+	}
 	seen := n.ObserveAround(ctx, id)
 	f := &Facts{Facts: seen}
 	if o.FromDataDir == "" {
@@ -136,6 +150,9 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 	f.LogAlone = f.Etcd != nil && n.LogAlone(f.Etcd) != nil
 	var err error
 	if f.Backup, err = o.place(n, seen); err != nil {
+		return nil, err
+	}
+	if f.Sealing, err = o.sealing(n, seen, f.Backup); err != nil {
 		return nil, err
 	}
 	switch {
@@ -201,6 +218,9 @@ func (o Options) preflight() phase {
 
 // opening claims a place for the backup.
 func (o Options) opening(f *Facts) *op.OpenBackup {
+	if f.Sealing != nil {
+		o.draft.Seal(f.Sealing.Sealing)
+	}
 	known := Sidecar{Node: f.Node, ClusterID: f.Backup.Cluster, Fingerprints: f.Fingerprints,
 		Behind: f.Backup.Behind}
 	if f.Agreement != nil {
@@ -247,12 +267,16 @@ func (o Options) unexplained(f *Facts) []finding.Finding {
 }
 
 func (o Options) workspace(f *Facts) op.Workspace {
-	return op.Workspace{Dir: f.Backup.Dir, Run: f.Run, Draft: o.draft}
+	w := op.Workspace{Dir: f.Backup.Dir, Run: f.Run, Draft: o.draft}
+	if f.Sealing != nil {
+		w.Plain = journal.Home
+	}
+	return w
 }
 
 // notes are what a person should know beforehand.
 func (o Options) notes(f *Facts) []finding.Finding {
-	notes := append(f.Backup.notes(), o.leftOut(f)...)
+	notes := append(append(f.Backup.notes(), f.Sealing.notes()...), o.leftOut(f)...)
 	if err := f.FingerprintsError; err != nil && f.Another == "" {
 		notes = append(notes, finding.New(finding.CertificateUnreadable, "", "%v: a restore of this backup cannot be "+
 			"compared with what belongs there", err))

@@ -125,8 +125,7 @@ func backupNames(names []string) []string {
 		snapshot, sidecar := strings.CutSuffix(name, ".json")
 		switch {
 		case strings.HasPrefix(name, "."):
-		case strings.HasSuffix(name, ".db"), sidecar &&
-			(strings.HasSuffix(snapshot, ".db") || slices.Contains(names, snapshot)):
+		case op.IsBackup(name), sidecar && (op.IsBackup(snapshot) || slices.Contains(names, snapshot)):
 			snapshots = append(snapshots, snapshot)
 		}
 	}
@@ -152,8 +151,10 @@ func backupEntry(n *observe.Node, file string, owner *int) Entry {
 		e.odd(finding.SidecarMissing, "no sidecar describes it; `etcdpod verify` shows what it holds")
 	case err != nil:
 		e.odd(finding.SidecarUnreadable, "cannot read the sidecar %s: %v", op.SidecarOf(file), err)
-	case st.Size != s.SizeBytes:
-		e.odd(finding.SnapshotLength, "it has %d bytes, but its sidecar says %d", st.Size, s.SizeBytes)
+	case st.Size != s.StoredBytes():
+		e.odd(finding.SnapshotLength, "it has %d bytes, but its sidecar says %d", st.Size, s.StoredBytes())
+	case s.Sealed == nil && isSealed(file):
+		e.odd(finding.SidecarUnreadable, "its sidecar %s is that of a plain snapshot", op.SidecarOf(file))
 	default:
 		e.Whole = true
 		if foreign(st, owner) || foreign(described, owner) {

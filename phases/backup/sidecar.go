@@ -75,7 +75,7 @@ func Sidecars(n *observe.Node, dir string) (own []Sidecar, foreign []string) {
 	}
 	for _, name := range names {
 		snapshot, ok := strings.CutSuffix(name, ".json")
-		if !ok || !strings.HasSuffix(snapshot, ".db") {
+		if !ok || !op.IsBackup(snapshot) {
 			continue
 		}
 		s, st, err := op.ReadSidecar(n.FS, path.Join(dir, name))

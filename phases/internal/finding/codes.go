@@ -92,6 +92,8 @@ const (
 	BackupForeign       Code = "backup-foreign"
 	BackupIncomplete    Code = "backup-incomplete"
 	BackupOfAnother     Code = "backup-of-another"
+	BackupUnsigned      Code = "backup-unsigned"
+	BackupUntrusted     Code = "backup-untrusted"
 	MembersUncompared   Code = "members-uncompared"
 	BackupCleanup       Code = "backup-cleanup"
 	SnapshotBad         Code = "snapshot-bad"

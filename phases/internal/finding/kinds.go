@@ -340,6 +340,13 @@ func ofBackups() []Kind {
 		{BackupOfAnother, Info,
 			"Nothing shows that what is backed up is of this node's cluster.",
 			"Nothing, if that is intended; otherwise correct `--endpoints` or `--from-data-dir`."},
+		{BackupUnsigned, Warning,
+			"Nothing signed an encrypted backup: whoever can write where it is kept could put another one in its " +
+				"place.",
+			"`ssh-keygen -t ed25519 -N '' -f /etc/etcdpod/sign.key`, and the next backup is signed."},
+		{BackupUntrusted, Warning,
+			"The signature of a backup is missing, or of a key that nobody here trusts.",
+			"Add the key of the node that took it to `/etc/etcdpod/allowed_signers`, or name a file with `--trust`."},
 		{MembersUncompared, Warning,
 			"It could not be checked whether all members hold the same data.",
 			"Start the members that did not answer."},

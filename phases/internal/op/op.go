@@ -118,6 +118,7 @@ var kinds = map[string]Op{
 	"open-backup":             &OpenBackup{},
 	"save-snapshot":           &SaveSnapshot{},
 	"prove-backup":            &ProveBackup{},
+	"seal-backup":             &SealBackup{},
 	"keep-backup":             &KeepBackup{},
 	"snapshot-data-directory": &SnapshotDataDir{},
 	"prove-snapshot":          &ProveSnapshot{},
