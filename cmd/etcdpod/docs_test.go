@@ -66,6 +66,7 @@ func results() []result {
 		{"status --nodes", status.NodesStatus{}},
 		{"backup: the result, and the file beside the snapshot", backup.Sidecar{}},
 		{"backups: a list of", backup.Entry{}},
+		{"target check", backup.TargetReport{}},
 		{"verify", backup.Verdict{}},
 		{"restore, certs renew, apiserver set, resume, rollback: the result; runs: a list of", engine.RunSummary{}},
 		{"runs show; with --follow, as the result", engine.RunReport{}},

@@ -96,6 +96,8 @@ type Target struct {
 	APIServer APIServer
 	// Certificates makes new certificates, and looks at those being served.
 	Certificates Certificates
+	// Stores are where backups are sent to.
+	Stores Stores
 	// Involved says whether a file of the static-pod directory must not run while the fence is up.
 	Involved func(manifest []byte, dataDirs []string) bool
 	// Progress reports how much of the running operation is done, in bytes or steps;

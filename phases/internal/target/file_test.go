@@ -3,6 +3,7 @@ package target
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,4 +131,93 @@ func TestNoLinkOfADirectoryIsFollowed(t *testing.T) {
 	if _, err := s.Open(t.Context(), "plain"); err == nil {
 		t.Error("a pipe was opened")
 	}
+}
+
+func TestACheckTriesWhatBackupsNeed(t *testing.T) {
+	dir := t.TempDir()
+	u, err := Parse("file://" + dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func(r Report) (all []string) {
+		for _, s := range r.Steps {
+			all = append(all, s.Name)
+		}
+		return all
+	}
+	r := Check(t.Context(), u, node.OS("/"), false)
+	if r.OK || !errors.Is(r.Err(), ErrNoPlace) || !strings.Contains(r.Steps[0].Do, "--create file://"+dir) {
+		t.Errorf("without the mark: %+v", r)
+	}
+	r = Check(t.Context(), u, node.OS("/"), true)
+	want := "set-up list write read-back write-once list-again delete gone"
+	if !r.OK || strings.Join(names(r), " ") != want || !r.Can.WriteOnce {
+		t.Errorf("%+v", r)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 || left[0].Name() != Mark {
+		t.Errorf("left is %v", left)
+	}
+	// A target that is wrong in one way is found out by one step.
+	for _, c := range []struct {
+		fault func(FS *faultyFS)
+		step  string
+	}{
+		{func(f *faultyFS) { f.flips = true }, "read-back"},
+		{func(f *faultyFS) { f.hides = true }, "list-again"},
+		{func(f *faultyFS) { f.keeps = true }, "gone"},
+		{func(f *faultyFS) { f.full = true }, "write"},
+	} {
+		f := &faultyFS{FS: node.OS("/")}
+		c.fault(f)
+		r := Check(t.Context(), u, f, false)
+		var failed []string
+		for _, s := range r.Steps {
+			if !s.OK {
+				failed = append(failed, s.Name)
+			}
+		}
+		if r.OK || len(failed) != 1 || failed[0] != c.step {
+			t.Errorf("%s: %+v", c.step, r)
+		}
+		for _, left := range hiddenBelow(t, dir) {
+			t.Errorf("%s: %s is left", c.step, left)
+		}
+	}
+}
+
+// faultyFS is a disk that lies.
+type faultyFS struct {
+	node.FS
+	flips, hides, keeps, full bool
+}
+
+func (f *faultyFS) Open(name string) (io.ReadCloser, error) {
+	r, err := f.FS.Open(name)
+	if err == nil && f.flips {
+		data, _ := io.ReadAll(r)
+		data[0] ^= 1
+		r = io.NopCloser(bytes.NewReader(data))
+	}
+	return r, err
+}
+
+func (f *faultyFS) ReadDir(name string) ([]string, error) {
+	if f.hides {
+		return nil, nil
+	}
+	return f.FS.ReadDir(name)
+}
+
+func (f *faultyFS) Remove(name string) error {
+	if f.keeps && !strings.Contains(name, partPrefix) {
+		return nil
+	}
+	return f.FS.Remove(name)
+}
+
+func (f *faultyFS) Append(name string, data []byte) error {
+	if f.full {
+		return &os.PathError{Op: "write", Path: name, Err: syscall.ENOSPC}
+	}
+	return f.FS.Append(name, data)
 }

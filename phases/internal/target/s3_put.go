@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -149,4 +150,21 @@ func (s *s3) sendParts(
 			return parts, nil
 		}
 	}
+}
+
+// can asks, and tries what cannot be asked: name is of an object that is there.
+func (s *s3) can(ctx context.Context, name string) (can Can) {
+	err := s.putWhole(ctx, name, []byte("second\n"))
+	can.WriteOnce = errors.Is(s.fails("write", name, err), ErrExists)
+	if v, err := s.core.GetBucketVersioning(ctx, s.Host); err == nil {
+		can.Versions = v.Enabled()
+	}
+	if on, _, _, _, err := s.core.GetObjectLockConfig(ctx, s.Host); err == nil {
+		can.ObjectLock = on == "Enabled"
+	}
+	st, err := s.core.StatObject(ctx, s.Host, s.key(name), minio.StatObjectOptions{Checksum: true})
+	if err == nil && st.ChecksumSHA256 != "" {
+		can.Checksum = "SHA-256"
+	}
+	return can
 }

@@ -382,3 +382,43 @@ func TestAzureConforms(t *testing.T) {
 		t.Errorf("with another key: %v", err)
 	}
 }
+
+// checked checks a target, and holds it to having left nothing.
+func checked(t *testing.T, u URL, create bool, left func() []string) Report {
+	t.Helper()
+	r := Check(t.Context(), u, node.OS("/"), create)
+	if r.OK != (r.Err() == nil) {
+		t.Errorf("%+v: %v", r, r.Err())
+	}
+	if left := left(); len(left) > 0 {
+		t.Errorf("the check has left %v", left)
+	}
+	return r
+}
+
+func TestACheckOfS3SaysWhatItCan(t *testing.T) {
+	at, _ := startS3(t)
+	for path, want := range map[string]Can{"plain/p": {WriteOnce: true, Checksum: "SHA-256"},
+		"old/p?checksums=off&": {WriteOnce: true},
+		"kept?lock-days=3&":    {WriteOnce: true, Checksum: "SHA-256", ObjectLock: true, Versions: true}} {
+		if !strings.Contains(path, "?") {
+			path += "?"
+		}
+		u, err := Parse("s3://" + path + "path-style=true&endpoint=http://" + at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		none := func() []string { return nil }
+		if r := checked(t, u, false, none); r.OK || len(r.Steps) != 1 || !errors.Is(r.Err(), ErrNoPlace) {
+			t.Errorf("%s is not there: %+v", path, r)
+		}
+		name, _, _ := strings.Cut(u.Host+"/"+u.Path, "?")
+		left := func() []string {
+			s := bucket(t, at, name, "")
+			return append(names(t, s, ""), uploads(t, s)...)
+		}
+		if r := checked(t, u, true, left); !r.OK || r.Can != want || len(r.Steps) != 13 {
+			t.Errorf("%s: %+v", path, r)
+		}
+	}
+}
