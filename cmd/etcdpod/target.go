@@ -72,9 +72,9 @@ func writeTarget(w io.Writer, r backup.TargetReport) {
 		if step.OK {
 			continue
 		}
-		behind(w, "! ", step.Why+"\n")
+		behind(w, "! ", step.Why)
 		if step.Do != "" {
-			behind(w, "Next: ", step.Do+"\n")
+			behind(w, "Next: ", step.Do)
 		}
 	}
 	if !r.OK {

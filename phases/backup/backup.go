@@ -32,6 +32,10 @@ type Options struct {
 	EncryptTo []string
 	SignKey   string // host path; empty: the one for this, or the host's, if there is one
 	Compress  bool   // without encryption, too
+	// URLs of the targets that it is sent to. Away: it is kept there only, and Dir is where it is
+	// made.
+	To   []string
+	Away bool
 
 	draft *op.Draft
 }
@@ -45,8 +49,12 @@ func Workflow(o Options) workflow {
 		o.snapshot(),
 		o.verifySnapshot(),
 		o.seal(), // only where it is
+		o.ship(),
 		o.keep(),
 	}}
+	if len(o.To) == 0 {
+		w.Phases = slices.DeleteFunc(w.Phases, func(p phase) bool { return p.Name == "ship" })
+	}
 	if !o.seals() {
 		w.Phases = slices.DeleteFunc(w.Phases, func(p phase) bool { return p.Name == "seal" })
 	}
@@ -76,27 +84,38 @@ type Facts struct {
 
 // Made is a backup that was taken, and what is wrong with it although it is good.
 type Made struct {
-	*Sidecar
-	Findings []finding.Finding
+	Sidecar
+	Targets  []Shipped         `json:"targets,omitempty"` // that it was sent to
+	Findings []finding.Finding `json:"-"`
 }
+
+// Shipped is what became of a backup on its way to a target.
+type Shipped = op.Shipped
 
 // Grave are the findings that somebody must look into, although the backup is good.
 func (m Made) Grave() []finding.Finding {
 	return slices.DeleteFunc(slices.Clone(m.Findings), func(f finding.Finding) bool {
-		return f.Code != finding.MembersDiffer && f.Code != finding.EtcdFellBack && f.Code != finding.EtcdAlarm
+		return f.Code != finding.MembersDiffer && f.Code != finding.EtcdFellBack && f.Code != finding.EtcdAlarm &&
+			f.Code != finding.BackupNotSent
 	})
 }
 
 // Take takes a backup. confirm sees the plan; if it returns an error, the command ends.
 func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engine.Plan) error) (Made, error) {
-	var kept *op.KeepBackup
+	var kept interface {
+		Made() Sidecar
+		Shipped() []Shipped
+	}
 	var wrong []finding.Finding
 	err := n.Do(ctx, w, func(p engine.Plan) error {
 		for _, phase := range p.Phases {
 			wrong = append(wrong, phase.Findings...)
 			for _, o := range phase.Ops() {
-				if k, ok := o.(*op.KeepBackup); ok {
-					kept = k
+				switch o := o.(type) {
+				case *op.KeepBackup:
+					kept = o
+				case *op.EndBackup:
+					kept = o
 				}
 			}
 		}
@@ -106,7 +125,16 @@ func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engin
 		return Made{}, err
 	}
 	made := kept.Made()
-	return Made{&made, wrong}, nil
+	for _, to := range kept.Shipped() {
+		switch {
+		case !to.Proven:
+			wrong = append(wrong, finding.New(finding.BackupNotSent, to.Target, "this backup is not in %s: %s",
+				to.Target, to.Error))
+		case !path.IsAbs(made.Path) && !IsTarget(made.Path): // it is nowhere on the node
+			made.Path = to.URL()
+		}
+	}
+	return Made{made, kept.Shipped(), wrong}, nil
 }
 
 // check refuses options that make no sense.
@@ -123,7 +151,7 @@ func (o Options) check() error {
 	case o.UpToHole && o.FromDataDir == "":
 		return &engine.UsageError{Reason: "--up-to-hole needs --from-data-dir"}
 	}
-	return cmp.Or(o.checkSealing(), CheckDir(o.Dir))
+	return cmp.Or(o.checkTargets(), o.checkSealing(), CheckDir(o.Dir))
 }
 
 // CheckDir refuses a --dir of which nobody knows what it is below; an empty one is none.
@@ -208,7 +236,7 @@ func (o Options) preflight() phase {
 			if err := engine.Passes(f, checks...); err != nil {
 				return nil, err
 			}
-			var ops []op.Op
+			ops := o.reaching()
 			for _, dir := range f.Backup.Missing {
 				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(0o700)})
 			}
@@ -276,7 +304,11 @@ func (o Options) workspace(f *Facts) op.Workspace {
 
 // notes are what a person should know beforehand.
 func (o Options) notes(f *Facts) []finding.Finding {
-	notes := append(append(f.Backup.notes(), f.Sealing.notes()...), o.leftOut(f)...)
+	var notes []finding.Finding
+	if !o.Away {
+		notes = f.Backup.notes()
+	}
+	notes = append(append(append(notes, f.Sealing.notes()...), o.sentPlain()...), o.leftOut(f)...)
 	if err := f.FingerprintsError; err != nil && f.Another == "" {
 		notes = append(notes, finding.New(finding.CertificateUnreadable, "", "%v: a restore of this backup cannot be "+
 			"compared with what belongs there", err))
@@ -406,6 +438,9 @@ func (o Options) verifySnapshot() phase {
 func (o Options) keep() phase {
 	return phase{Name: "keep", Short: "give the backup its final name",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if o.Away {
+				return []op.Op{&op.EndBackup{Workspace: o.workspace(f)}}, nil
+			}
 			return []op.Op{&op.KeepBackup{Workspace: o.workspace(f), File: f.Backup.File, Keep: o.Keep,
 				Since: f.Backup.Since, Doubt: o.doubt(f), Another: f.Another != ""}}, nil
 		}}

@@ -41,7 +41,7 @@ type Sealing struct {
 }
 
 // seals says whether the backup is more than the snapshot itself.
-func (o Options) seals() bool { return len(o.EncryptTo) > 0 || o.Compress }
+func (o Options) seals() bool { return len(o.EncryptTo) > 0 || o.Compress || len(o.To) > 0 }
 
 // checkSealing refuses what makes no sense on any node.
 func (o Options) checkSealing() error {

@@ -11,7 +11,8 @@ import (
 // neverOpen are the kinds that are in no journal: a backup changes nothing on the node, and writes
 // none.
 func neverOpen() []string {
-	return []string{"keep-backup", "open-backup", "prove-backup", "save-snapshot", "seal-backup"}
+	return []string{"end-backup", "keep-backup", "open-backup", "prove-backup", "reach-targets", "save-snapshot",
+		"seal-backup", "ship-backup"}
 }
 
 // newSince are the kinds that no stored version had: their runs are stored with the next version.

@@ -93,6 +93,8 @@ const (
 	BackupIncomplete    Code = "backup-incomplete"
 	BackupOfAnother     Code = "backup-of-another"
 	BackupUnsigned      Code = "backup-unsigned"
+	BackupPlain         Code = "backup-unencrypted"
+	BackupNotSent       Code = "backup-not-sent"
 	BackupUntrusted     Code = "backup-untrusted"
 	MembersUncompared   Code = "members-uncompared"
 	BackupCleanup       Code = "backup-cleanup"

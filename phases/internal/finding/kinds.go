@@ -340,6 +340,12 @@ func ofBackups() []Kind {
 		{BackupOfAnother, Info,
 			"Nothing shows that what is backed up is of this node's cluster.",
 			"Nothing, if that is intended; otherwise correct `--endpoints` or `--from-data-dir`."},
+		{BackupNotSent, Critical,
+			"A backup is good, but one of its targets does not have it.",
+			"`etcdpod target check` tries what the text says is wrong; then take another backup."},
+		{BackupPlain, Warning,
+			"Backups are sent to a target without being encrypted.",
+			"Name with `--encrypt-to` who may read them."},
 		{BackupUnsigned, Warning,
 			"Nothing signed an encrypted backup: whoever can write where it is kept could put another one in its " +
 				"place.",

@@ -70,6 +70,7 @@ type Draft struct {
 	// they are known.
 	snapshot, described, stored, signed uint64
 	sealing                             Sealing
+	shipped                             []Shipped
 }
 
 // NewDraft begins a backup.
