@@ -127,8 +127,8 @@ func (o restorer) verifySnapshot() phase {
 	return phase{Name: "verify-snapshot", Short: "verify what will be restored",
 		Found: o.foundSnapshot, Findings: o.warnedOfSnapshot,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			if o.unseals(f) {
-				return o.unsealing(f), nil
+			if ops := o.unsealing(f); len(ops) > 0 {
+				return ops, nil
 			}
 			if o.FromDataDir == "" {
 				// Proven while the facts were gathered; staging checks its SHA-256 again.

@@ -81,16 +81,23 @@ func (o restorer) unseals(f *Facts) bool {
 	return f.Snapshot != nil && f.Snapshot.Sealed && (o.Shared == nil || o.Unseals)
 }
 
-// unsealing plans it.
+// unsealing plans it, or that what another node has unsealed will come.
 func (o restorer) unsealing(f *Facts) []op.Op {
+	switch {
+	case f.Snapshot == nil || !f.Snapshot.Sealed || !o.unseals(f) && !o.Shared.sends():
+		return nil
+	case !o.unseals(f):
+		return []op.Op{&op.UnsealSnapshot{File: f.Snapshot.Path, Snapshot: madeSnapshot(f.Run), Sent: true,
+			SHA256: f.Snapshot.Proof.SHA256, SizeBytes: f.Snapshot.Proof.SizeBytes}}
+	}
 	return []op.Op{&op.UnsealSnapshot{File: f.Snapshot.Path, Identity: f.Snapshot.Identity,
 		Snapshot: madeSnapshot(f.Run), SHA256: f.Snapshot.Proof.SHA256, SizeBytes: f.Snapshot.Proof.SizeBytes}}
 }
 
 // dropUnsealed plans that the snapshot goes again from this node, if the run has put it there.
 func (o restorer) dropUnsealed(f *Facts) []op.Op {
-	if o.unseals(f) || f.Snapshot != nil && f.Snapshot.Sealed && o.Shared.sends() {
-		return []op.Op{&op.DropUnsealed{Snapshot: madeSnapshot(f.Run)}}
+	if len(o.unsealing(f)) == 0 {
+		return nil
 	}
-	return nil
+	return []op.Op{&op.DropUnsealed{Snapshot: madeSnapshot(f.Run)}}
 }

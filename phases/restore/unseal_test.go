@@ -6,12 +6,16 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/etcdpod/etcdpod/phases/engine"
+	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/internal/sealed"
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
+	"github.com/etcdpod/etcdpod/phases/together"
 )
 
 const (
@@ -119,4 +123,57 @@ func unsealed(s *journal.State) bool {
 		}
 	}
 	return false
+}
+
+// sealedOnNodes is a restore of a sealed backup that only the coordinator has, and can open.
+func sealedOnNodes(names ...string) crashtest.Together {
+	of := func(w *crashtest.Node) *restoreWorld {
+		return &restoreWorld{Node: w, sealed: true}
+	}
+	c := onNodes(names...)
+	c.Name = "restore of a sealed backup"
+	c.Machine = func(t *testing.T, name string) *sim.Machine {
+		shape := crashtest.Shape{Prepare: func(d *sim.Disk) {
+			if err := d.Remove(snapshotFile); err != nil {
+				t.Fatal(err)
+			}
+			if name == names[0] {
+				seal(d)
+			}
+		}}
+		return shape.Machine(t)
+	}
+	c.Joint = func(w *crashtest.Node) together.Joint { return of(w).looker().joint() }
+	c.Run = func(w *crashtest.Node, nodes []journal.Peer) error {
+		o := TogetherOptions{Nodes: nodes, Restore: Options{StopTimeout: time.Minute}}
+		return together.Plans(of(w).looker().plan, o).CarryOut(w.Context(), w.Process,
+			func(engine.TogetherPlan) error { return nil })
+	}
+	c.Outcome = func(w *crashtest.Node) (string, error) {
+		verdict, err := of(w).verdict()
+		if err == nil {
+			err = of(w).plainLeft()
+		}
+		return verdict, err
+	}
+	// Nothing but the coordinator's run can have it.
+	c.Lacks = func(c *crashtest.Cluster, node string) bool {
+		m, dir := c.Nodes[node].Machine, journal.RunDir(c.Read(node).ID)
+		return m.Peek(sealedFile) == nil && m.Peek(dir+"/snapshot.db") == nil && m.Peek(dir+"/staged.json") == nil
+	}
+	return c
+}
+
+func TestARestoreOfASealedBackupOnThreeNodesLeavesNothingPlain(t *testing.T) {
+	c := sealedOnNodes("cp1", "cp2", "cp3").Fresh(t)
+	if err := c.Run("cp1"); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := c.Verdict(); v != "new" || err != nil {
+		t.Fatalf("%s %v", v, err)
+	}
+}
+
+func TestARestoreOfASealedBackupOnThreeNodesInterruptedAnywhereGoesBackOnAll(t *testing.T) {
+	crashtest.InterruptedTogether(t, sealedOnNodes("cp1", "cp2", "cp3"))
 }
