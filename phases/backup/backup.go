@@ -84,9 +84,14 @@ type Facts struct {
 
 // Made is a backup that was taken, and what is wrong with it although it is good.
 type Made struct {
+	Result
+	Findings []finding.Finding
+}
+
+// Result is what `backup` writes of it.
+type Result struct {
 	Sidecar
-	Targets  []Shipped         `json:"targets,omitempty"` // that it was sent to
-	Findings []finding.Finding `json:"-"`
+	Targets []Shipped `json:"targets,omitempty"` // that it was sent to
 }
 
 // Shipped is what became of a backup on its way to a target.
@@ -134,7 +139,7 @@ func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engin
 			made.Path = to.URL()
 		}
 	}
-	return Made{made, kept.Shipped(), wrong}, nil
+	return Made{Result{made, kept.Shipped()}, wrong}, nil
 }
 
 // check refuses options that make no sense.

@@ -58,6 +58,9 @@ const DefaultDir = journal.BackupsDir
 // Sidecar is the JSON file beside a backup, FILE.json, mode 0600. The names are stable.
 type Sidecar = op.Sidecar
 
+// Sealed is what it says of a backup that is more than the snapshot itself.
+type Sealed = op.Sealed
+
 // StepsIn lets a snapshot be hashed on two cores, if its sidecar says how.
 func StepsIn(s *op.SidecarFile) snapfile.Steps {
 	if s == nil {

@@ -209,7 +209,13 @@ const mostSidecar = 1 << 20
 // ReadSidecar reads a sidecar that somebody else may have put there: never through a link. One that
 // does not say which snapshot it describes, as an empty object, is none, nor is one of none at all.
 func ReadSidecar(fsys node.Reader, name string) (s SidecarFile, st node.Stat, err error) {
-	data, st, err := fsys.ReadPlain(name, mostSidecar)
+	_, s, st, err = ReadSidecarBytes(fsys, name)
+	return s, st, err
+}
+
+// ReadSidecarBytes also returns what was read, over which there may be a signature.
+func ReadSidecarBytes(fsys node.Reader, name string) (data []byte, s SidecarFile, st node.Stat, err error) {
+	data, st, err = fsys.ReadPlain(name, mostSidecar)
 	if err == nil {
 		err = json.Unmarshal(data, &s)
 	}
@@ -217,10 +223,10 @@ func ReadSidecar(fsys node.Reader, name string) (s SidecarFile, st node.Stat, er
 	case err != nil:
 	case s.SHA256 == "":
 		err = errors.New("it does not say which snapshot it describes")
-	case s.Revision < 0 || s.Keys < 0 || s.SizeBytes < 0:
+	case s.Revision < 0 || s.Keys < 0 || s.SizeBytes < 0 || s.Sealed != nil && s.Sealed.SizeBytes < 0:
 		err = errors.New("it describes no snapshot: it has a negative number")
 	}
-	return s, st, err
+	return data, s, st, err
 }
 
 // kept is an earlier backup of the same node and cluster; the numbers are inodes.

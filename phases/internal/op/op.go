@@ -128,6 +128,8 @@ var kinds = map[string]Op{
 	"snapshot-data-directory": &SnapshotDataDir{},
 	"prove-snapshot":          &ProveSnapshot{},
 	"stage-data":              &StageData{},
+	"unseal-snapshot":         &UnsealSnapshot{},
+	"drop-unsealed":           &DropUnsealed{},
 	"stop-kubelet":            &StopKubelet{},
 	"take-out-manifest":       &TakeOutManifest{},
 	"stop-containers":         &StopContainers{},
