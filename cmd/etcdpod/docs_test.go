@@ -64,7 +64,7 @@ func results() []result {
 	return []result{
 		{"status", status.Status{}},
 		{"status --nodes", status.NodesStatus{}},
-		{"backup: the result; without the targets, the file beside the snapshot", backup.Made{}},
+		{"backup: the result; without the targets, the file beside the snapshot", backup.Result{}},
 		{"backups: a list of", backup.Entry{}},
 		{"target check", backup.TargetReport{}},
 		{"verify", backup.Verdict{}},
