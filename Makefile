@@ -18,7 +18,7 @@ TESTFLAGS ?=
 PKGS ?=
 
 # Real control planes wait most of the time, so two packages run at once, the longest first.
-REAL_CONTROL_PLANES := $(foreach p,threenodes bootstrap cluster rig oracle dist,./e2e/$p/...)
+REAL_CONTROL_PLANES := $(foreach p,threenodes bootstrap cluster rig oracle dist,./e2e/$p/...) ./phases/internal/target
 # go vet has gone over everything before, and nobody debugs these binaries: half of what building them
 # costs is for that.
 GOTEST := $(GO) test -vet off -ldflags -w

@@ -93,8 +93,9 @@ func Open(c Config) (*Node, error) {
 	}
 	parts := engine.Parts{
 		Host: host, Etcd: bind.NewEtcd(disk, bind.Apart(c.Apart)), API: bind.NewAPIServer(disk),
-		Certificates: bind.NewCertificates(disk, host.Clock), Involved: observe.InvolvedText,
-		Version: c.Version, Command: c.Command, Emit: c.Emit, CarriesOut: c.CarriesOut,
+		Certificates: bind.NewCertificates(disk, host.Clock), Stores: bind.NewStores(disk),
+		Involved: observe.InvolvedText,
+		Version:  c.Version, Command: c.Command, Emit: c.Emit, CarriesOut: c.CarriesOut,
 		TooLate: tooLate(), Unready: unready,
 	}
 	n := together.NewNode(parts, observe.Node{Config: kubelet,

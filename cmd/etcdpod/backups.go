@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,14 +52,43 @@ func writeBackups(w io.Writer, found backup.Listing, now time.Time) {
 		return
 	}
 	fmt.Fprintf(w, "Backups in %s:\n", strings.Join(found.Dirs, " and "))
-	rows := [][]string{{"FILE", "TAKEN", "SIZE", "REVISION", "KEYS", "ETCD", "NOTE"}}
+	heads := []string{"FILE", "TAKEN", "SIZE", "REVISION", "KEYS", "ETCD"}
+	sealed := slices.ContainsFunc(found.Entries, func(e backup.Entry) bool { return e.Sealed != nil })
+	if sealed {
+		heads = append(heads, "ENCRYPTED TO", "SIGNED BY")
+	}
+	rows := [][]string{append(heads, "NOTE")}
 	for _, e := range found.Entries {
-		row := []string{e.Path, when(e.TakenAt, now), engine.Size(e.SizeBytes),
-			fmt.Sprint(e.Revision), fmt.Sprint(e.Keys), e.EtcdVersion, e.Note}
+		row := []string{e.Path, when(e.TakenAt, now), engine.Size(e.StoredBytes()),
+			fmt.Sprint(e.Revision), fmt.Sprint(e.Keys), e.EtcdVersion}
 		if e.SHA256 == "" { // no sidecar describes it
-			row[3], row[4] = "", ""
+			row[2], row[3], row[4] = engine.Size(e.SizeBytes), "", ""
 		}
-		rows = append(rows, row)
+		if sealed {
+			row = append(row, encryptedTo(e), signedBy(e))
+		}
+		rows = append(rows, append(row, e.Note))
 	}
 	table(w, rows)
+}
+
+func encryptedTo(e backup.Entry) string {
+	switch {
+	case e.Sealed == nil || e.Sealed.Encryption == "":
+		return "nobody"
+	case len(e.Sealed.Recipients) == 1:
+		return backup.ShortRecipient(e.Sealed.Recipients[0])
+	}
+	return fmt.Sprintf("%d recipients", len(e.Sealed.Recipients))
+}
+
+func signedBy(e backup.Entry) string {
+	if e.Sealed == nil {
+		return ""
+	}
+	name, _, trusted := strings.Cut(e.SignedBy, ", SHA256:")
+	if trusted {
+		return name
+	}
+	return e.Signature
 }

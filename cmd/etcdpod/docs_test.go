@@ -65,8 +65,9 @@ func results() []result {
 	return []result{
 		{"status", status.Status{}},
 		{"status --nodes", status.NodesStatus{}},
-		{"backup: the result, and the file beside the snapshot", backup.Sidecar{}},
+		{"backup: the result; without the targets, the file beside the snapshot", backup.Result{}},
 		{"backups: a list of", backup.Entry{}},
+		{"target check", backup.TargetReport{}},
 		{"verify", backup.Verdict{}},
 		{"rehearse", rehearse.Report{}},
 		{"restore, certs renew, apiserver set, resume, rollback: the result; runs: a list of", engine.RunSummary{}},

@@ -52,9 +52,10 @@ func globalFlags() []cli.Flag {
 // on the command line.
 func variableOf(flag string) string {
 	switch flag {
-	case "yes", "dry-run", "keep", "shared-dir", "older-than", "from-data-dir", "from-wal-dir", "up-to-hole",
+	case "yes", "dry-run", "keep", "shared-dir", "encrypt-to", "sign-key", "identity", "trust", "unsigned",
+		"older-than", "from-data-dir", "from-wal-dir", "up-to-hole",
 		"skip-hash-check", "bump-revision", "data-dir", "skip-phases", "api-servers-stopped", "other-pki", "nodes",
-		"lost", "give-up-writes", "rejoin", "csr-dir", "from", "no-spare", "with",
+		"lost", "give-up-writes", "rejoin", "csr-dir", "create", "from", "no-spare", "with",
 		"config", "allow-experimental-api", "node-name", "apiserver-advertise-address",
 		"kubernetes-version", "image-repository", "cert-dir", "patches",
 		"etcd-servers", "all-members", "etcd-cafile", "etcd-certfile", "etcd-keyfile", "another-cluster",

@@ -22,6 +22,8 @@ func (s *session) restoreCommand() *cli.Command {
 
 Until the commit point, which is announced, a failure or an interrupt undoes everything. After a crash, etcdpod resume finishes the run and, before the commit point, etcdpod rollback undoes it. The old data is kept until etcdpod prune.
 
+A backup that ends in .zst.age is opened with --identity, and refused unless a trusted key has signed it. What is inside lies in the folder of the run, for root alone, until the commit point.
+
 A cluster of several members is restored on all of its nodes at once: with --nodes, etcdpod starts itself on the others over ssh, and every phase ends on all nodes before the next begins on any. All of them end with the new data, or all with the old.
 
 Before it changes a running node it asks; without a terminal, --yes is needed.`,
@@ -44,6 +46,7 @@ etcdpod restore --nodes cp1,cp2,cp3 /var/lib/etcdpod/backups/etcd-cp1-20260801T0
 				Name:  "skip-hash-check",
 				Usage: "accept a copy of member/snap/db, which has no SHA-256; its structure is still checked",
 			},
+			identityFlag(), trustFlag(), unsignedFlag(),
 			&cli.GenericFlag{Name: "bump-revision", Value: new(bump),
 				Usage: "raise revisions by `auto|N`: by N, or auto, to above every known revision"},
 			&cli.StringFlag{
@@ -110,6 +113,7 @@ func restoreOptions(c *cli.Context) (restore.Options, error) {
 		Bump:          int64(*c.Generic("bump-revision").(*bump)), DataDir: c.String("data-dir"),
 		StopTimeout: c.Duration("stop-timeout"), WaitTimeout: c.Duration("wait-timeout"),
 		APIServersStopped: c.Bool("api-servers-stopped"), OtherPKI: c.Bool("other-pki"),
+		Unsealing: unsealing(c),
 	}
 	file := c.Args().First()
 	switch {

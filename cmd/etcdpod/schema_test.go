@@ -44,9 +44,10 @@ func documents() []document {
 	return []document{
 		of("status", "What `status` writes", status.Status{}),
 		of("status-nodes", "What `status --nodes` writes", status.NodesStatus{}),
-		of("backup", "The last line of `backup`", resultOf[backup.Sidecar]{}),
+		of("backup", "The last line of `backup`", resultOf[backup.Result]{}),
 		{"sidecar", "The file beside a snapshot", reflect.TypeOf(backup.SidecarOf).Out(0).Elem()},
 		of("backups", "What `backups` writes", []backup.Entry{}),
+		of("target-check", "What `target check` writes", backup.TargetReport{}),
 		of("verify", "What `verify` writes", backup.Verdict{}),
 		of("rehearse", "What `rehearse` writes", rehearse.Report{}),
 		of("run", "The last line of `restore`, `init`, `join`, their phases, `remove`, `replace`, `readdress`, "+

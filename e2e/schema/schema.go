@@ -92,6 +92,8 @@ func read(args []string) (command string, asked bool) {
 				return "upgrade plan", asked
 			}
 			return word, asked
+		case "target":
+			return strings.Join(words[i:min(i+2, len(words))], " "), asked
 		case "runs":
 			if i+1 < len(words) && words[i+1] == "show" {
 				return "runs show", asked
@@ -124,7 +126,7 @@ func resultOf(command string, args []string) (name string, streams bool) {
 		}
 		return "apiserver-show", false
 	case "backups", "verify", "rehearse", "runs", "prune", "version", "certs check",
-		"members", "members move-leader", "members set-peer-url", "defrag", "upgrade plan":
+		"target check", "members", "members move-leader", "members set-peer-url", "defrag", "upgrade plan":
 		return strings.ReplaceAll(command, " ", "-"), false
 	case "runs show":
 		if has("--follow") || has("-f") {

@@ -27,6 +27,15 @@ type Options struct {
 	UpToHole    bool // of FromDataDir, take what stands before raft entries that are missing
 	// The directory may be one that others may write to, and so replace what is in it.
 	SharedDir bool
+	// Public keys, or absolute paths of files of them: only their owners can read the backup. None:
+	// the backup is the snapshot itself.
+	EncryptTo []string
+	SignKey   string // host path; empty: the one for this, or the host's, if there is one
+	Compress  bool   // without encryption, too
+	// URLs of the targets that it is sent to. Away: it is kept there only, and Dir is where it is
+	// made.
+	To   []string
+	Away bool
 
 	draft *op.Draft
 }
@@ -35,12 +44,21 @@ type Options struct {
 // run while another run is open.
 func Workflow(o Options) workflow {
 	o.draft = op.NewDraft()
-	return workflow{Name: "backup", Unjournaled: true, Options: o.check, Observe: o.observe, Phases: []phase{
+	w := workflow{Name: "backup", Unjournaled: true, Options: o.check, Observe: o.observe, Phases: []phase{
 		o.preflight(),
 		o.snapshot(),
 		o.verifySnapshot(),
+		o.seal(), // only where it is
+		o.ship(),
 		o.keep(),
 	}}
+	if len(o.To) == 0 {
+		w.Phases = slices.DeleteFunc(w.Phases, func(p phase) bool { return p.Name == "ship" })
+	}
+	if !o.seals() {
+		w.Phases = slices.DeleteFunc(w.Phases, func(p phase) bool { return p.Name == "seal" })
+	}
+	return w
 }
 
 type (
@@ -54,6 +72,7 @@ type Facts struct {
 	*observe.Facts
 	Backup    *Place
 	Access    op.Access          // to the etcd that the snapshot is taken of
+	Sealing   *Sealing           // nil: the backup is the snapshot itself
 	Agreement *observe.Agreement // nil: there is nothing to compare
 	NoData    bool               // etcd's directory holds none
 	LogAlone  bool               // it holds a log, and no db
@@ -65,27 +84,43 @@ type Facts struct {
 
 // Made is a backup that was taken, and what is wrong with it although it is good.
 type Made struct {
-	*Sidecar
+	Result
 	Findings []finding.Finding
 }
+
+// Result is what `backup` writes of it.
+type Result struct {
+	Sidecar
+	Targets []Shipped `json:"targets,omitempty"` // that it was sent to
+}
+
+// Shipped is what became of a backup on its way to a target.
+type Shipped = op.Shipped
 
 // Grave are the findings that somebody must look into, although the backup is good.
 func (m Made) Grave() []finding.Finding {
 	return slices.DeleteFunc(slices.Clone(m.Findings), func(f finding.Finding) bool {
-		return f.Code != finding.MembersDiffer && f.Code != finding.EtcdFellBack && f.Code != finding.EtcdAlarm
+		return f.Code != finding.MembersDiffer && f.Code != finding.EtcdFellBack && f.Code != finding.EtcdAlarm &&
+			f.Code != finding.BackupNotSent
 	})
 }
 
 // Take takes a backup. confirm sees the plan; if it returns an error, the command ends.
 func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engine.Plan) error) (Made, error) {
-	var kept *op.KeepBackup
+	var kept interface {
+		Made() Sidecar
+		Shipped() []Shipped
+	}
 	var wrong []finding.Finding
 	err := n.Do(ctx, w, func(p engine.Plan) error {
 		for _, phase := range p.Phases {
 			wrong = append(wrong, phase.Findings...)
 			for _, o := range phase.Ops() {
-				if k, ok := o.(*op.KeepBackup); ok {
-					kept = k
+				switch o := o.(type) {
+				case *op.KeepBackup:
+					kept = o
+				case *op.EndBackup:
+					kept = o
 				}
 			}
 		}
@@ -95,7 +130,16 @@ func Take(ctx context.Context, n *engine.Node, w engine.Work, confirm func(engin
 		return Made{}, err
 	}
 	made := kept.Made()
-	return Made{&made, wrong}, nil
+	for _, to := range kept.Shipped() {
+		switch {
+		case !to.Proven:
+			wrong = append(wrong, finding.New(finding.BackupNotSent, to.Target, "this backup is not in %s: %s",
+				to.Target, to.Error))
+		case !path.IsAbs(made.Path) && !IsTarget(made.Path): // it is nowhere on the node
+			made.Path = to.URL()
+		}
+	}
+	return Made{Result{made, kept.Shipped()}, wrong}, nil
 }
 
 // check refuses options that make no sense.
@@ -112,7 +156,7 @@ func (o Options) check() error {
 	case o.UpToHole && o.FromDataDir == "":
 		return &engine.UsageError{Reason: "--up-to-hole needs --from-data-dir"}
 	}
-	return CheckDir(o.Dir)
+	return cmp.Or(o.checkTargets(), o.checkSealing(), CheckDir(o.Dir))
 }
 
 // CheckDir refuses a --dir of which nobody knows what it is below; an empty one is none.
@@ -124,6 +168,9 @@ func CheckDir(dir string) error {
 }
 
 func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Facts, error) {
+	if _, err := recipients(n.FS, o.EncryptTo); err != nil { // before anything is read
+		return nil, err
+	}
 	seen := n.ObserveAround(ctx, id)
 	f := &Facts{Facts: seen}
 	if o.FromDataDir == "" {
@@ -136,6 +183,9 @@ func (o Options) observe(ctx context.Context, n *observe.Node, id string) (*Fact
 	f.LogAlone = f.Etcd != nil && n.LogAlone(f.Etcd) != nil
 	var err error
 	if f.Backup, err = o.place(n, seen); err != nil {
+		return nil, err
+	}
+	if f.Sealing, err = o.sealing(n, seen, f.Backup); err != nil {
 		return nil, err
 	}
 	switch {
@@ -191,7 +241,7 @@ func (o Options) preflight() phase {
 			if err := engine.Passes(f, checks...); err != nil {
 				return nil, err
 			}
-			var ops []op.Op
+			ops := o.reaching()
 			for _, dir := range f.Backup.Missing {
 				ops = append(ops, &op.MakeDirectory{Path: dir, Attr: node.Mine(0o700)})
 			}
@@ -201,6 +251,9 @@ func (o Options) preflight() phase {
 
 // opening claims a place for the backup.
 func (o Options) opening(f *Facts) *op.OpenBackup {
+	if f.Sealing != nil {
+		o.draft.Seal(f.Sealing.Sealing)
+	}
 	known := Sidecar{Node: f.Node, ClusterID: f.Backup.Cluster, Fingerprints: f.Fingerprints,
 		Behind: f.Backup.Behind}
 	if f.Agreement != nil {
@@ -247,12 +300,20 @@ func (o Options) unexplained(f *Facts) []finding.Finding {
 }
 
 func (o Options) workspace(f *Facts) op.Workspace {
-	return op.Workspace{Dir: f.Backup.Dir, Run: f.Run, Draft: o.draft}
+	w := op.Workspace{Dir: f.Backup.Dir, Run: f.Run, Draft: o.draft}
+	if f.Sealing != nil {
+		w.Plain = journal.Home
+	}
+	return w
 }
 
 // notes are what a person should know beforehand.
 func (o Options) notes(f *Facts) []finding.Finding {
-	notes := append(f.Backup.notes(), o.leftOut(f)...)
+	var notes []finding.Finding
+	if !o.Away {
+		notes = f.Backup.notes()
+	}
+	notes = append(append(append(notes, f.Sealing.notes()...), o.sentPlain()...), o.leftOut(f)...)
 	if err := f.FingerprintsError; err != nil && f.Another == "" {
 		notes = append(notes, finding.New(finding.CertificateUnreadable, "", "%v: a restore of this backup cannot be "+
 			"compared with what belongs there", err))
@@ -382,6 +443,9 @@ func (o Options) verifySnapshot() phase {
 func (o Options) keep() phase {
 	return phase{Name: "keep", Short: "give the backup its final name",
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if o.Away {
+				return []op.Op{&op.EndBackup{Workspace: o.workspace(f)}}, nil
+			}
 			return []op.Op{&op.KeepBackup{Workspace: o.workspace(f), File: f.Backup.File, Keep: o.Keep,
 				Since: f.Backup.Since, Doubt: o.doubt(f), Another: f.Another != ""}}, nil
 		}}

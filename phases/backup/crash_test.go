@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -41,6 +40,15 @@ func backupCases() []backupCase {
 		{"into a directory that is not there", Options{Dir: "/var/new/backups", Keep: 2}, 1, 0},
 		{"to a file", Options{File: "/backups/mine.db"}, 4, 3},
 		{"of a data directory", Options{Dir: "/backups", FromDataDir: "/backup/etcd", Keep: 3}, 3, 3},
+		{"encrypted", Options{Dir: "/backups", EncryptTo: []string{testRecipient}}, 4, 3},
+		{"encrypted and signed, keeping two", Options{Dir: "/backups", EncryptTo: []string{testRecipient}, Keep: 2,
+			SignKey: "/etc/etcdpod/sign.key"}, 2, 3},
+		{"encrypted, into a directory that is not there", Options{Dir: "/var/new/backups", Keep: 1,
+			EncryptTo: []string{testRecipient}}, 1, 0},
+		{"encrypted, to a file", Options{File: "/backups/mine.db.zst.age", EncryptTo: []string{testRecipient},
+			SignKey: "/etc/etcdpod/sign.key"}, 4, 3},
+		{"compressed, of a data directory", Options{Dir: "/backups", FromDataDir: "/backup/etcd", Compress: true,
+			Keep: 3}, 3, 3},
 	}
 }
 
@@ -57,6 +65,7 @@ func newBackupWorld(t *testing.T, c backupCase) *backupWorld {
 		for i := range 3 {
 			putOldBackup(t, d, i)
 		}
+		putKey(t, d)
 	}}.Machine(t)
 	w := &backupWorld{Node: crashtest.Alone(t, machine), backupCase: c, dir: c.options.Dir}
 	if w.dir == "" {
@@ -104,7 +113,8 @@ func (w *backupWorld) workflow(o Options) workflow {
 			return nil, err
 		}
 		f.Backup.Cluster = "1"
-		return f, nil
+		f.Sealing, err = o.sealing(n, seen, f.Backup)
+		return f, err
 	}
 	return backup
 }
@@ -115,8 +125,6 @@ func (w *backupWorld) backup(o Options) error {
 	})
 	return err
 }
-
-var backupFile = regexp.MustCompile(`\.db$`)
 
 // simRevision is the revision of each backup that the simulated etcd gives; the old ones have
 // others.
@@ -129,7 +137,15 @@ func (w *backupWorld) backups() (whole int, err error) {
 	}
 	names, _ := w.Machine.ReadDir(w.dir)
 	for _, name := range names {
-		if strings.HasPrefix(name, ".") || !backupFile.MatchString(name) {
+		if strings.HasPrefix(name, ".") || !op.IsBackup(name) {
+			continue
+		}
+		if isSealed(name) {
+			there, err := w.sealedBackup(path.Join(w.dir, name))
+			if err != nil {
+				return 0, err
+			}
+			whole += there
 			continue
 		}
 		data, err := w.Machine.ReadFile(path.Join(w.dir, name))
@@ -175,7 +191,7 @@ func (w *backupWorld) afterCrash() error {
 	}
 	again := w.options
 	if again.File != "" {
-		again.File = "/backups/another.db"
+		again.File = strings.Replace(again.File, "mine", "another", 1)
 	}
 	if err := w.backup(again); err != nil {
 		return fmt.Errorf("the next backup: %w", err)
@@ -186,6 +202,9 @@ func (w *backupWorld) afterCrash() error {
 // settled checks the directory after a successful backup, as a power loss would leave it.
 func (w *backupWorld) settled(before int) error {
 	w.Machine.PowerLoss(sim.DropUnsynced, rand.New(rand.NewPCG(1, 1)))
+	if left := w.plainLeft(); len(left) > 0 {
+		return fmt.Errorf("the snapshot itself is left: %q", left)
+	}
 	want := before + 1
 	if w.options.Keep > 0 {
 		want = min(want, w.options.Keep)
@@ -195,7 +214,7 @@ func (w *backupWorld) settled(before int) error {
 	}
 	names, _ := w.Machine.ReadDir(w.dir)
 	for _, name := range names {
-		snapshot, ok := strings.CutSuffix(name, ".json")
+		snapshot, ok := strings.CutSuffix(strings.TrimSuffix(name, ".sig"), ".json")
 		_, err := w.Machine.Lstat(path.Join(w.dir, snapshot))
 		if strings.HasPrefix(name, ".") || ok && err != nil && !w.oldOrphan(snapshot) {
 			return fmt.Errorf("%s was left", name)

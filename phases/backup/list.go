@@ -16,6 +16,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sealed"
 	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
@@ -24,6 +25,9 @@ type Entry struct {
 	Sidecar
 	Whole bool   `json:"whole"`          // the file has the length that the sidecar says
 	Note  string `json:"note,omitempty"` // what is odd: no sidecar, another length
+	// Of a sealed one: whether the signature over its sidecar is good, and of whom.
+	Signature string `json:"signature,omitempty" values:"trusted,untrusted,forged,missing"`
+	SignedBy  string `json:"signedBy,omitempty"`
 	// Of the finding that the note is.
 	Code finding.Code `json:"code,omitempty"`
 }
@@ -55,6 +59,7 @@ func List(_ context.Context, n *observe.Node, dir string) (Listing, error) {
 		err = engine.WithHint(engine.RefuseKind(err),
 			"give the directory with the backups, --dir DIR; the default is "+DefaultDir)
 	}
+	trust, untold := trusted(n.FS, "")
 	for _, in := range l.Dirs {
 		var owner *int
 		for _, one := range kept {
@@ -64,13 +69,16 @@ func List(_ context.Context, n *observe.Node, dir string) (Listing, error) {
 		}
 		names, failed := n.FS.ReadDir(in)
 		for _, name := range backupNames(names) {
-			l.Entries = append(l.Entries, backupEntry(n, path.Join(in, name), owner))
+			l.Entries = append(l.Entries, backupEntry(n, path.Join(in, name), owner, trust))
 		}
 		// The default directory is made by the first backup that goes there.
 		if failed != nil && !(errors.Is(failed, fs.ErrNotExist) && in == DefaultDir && dir == "") {
 			err = cmp.Or(err, cannotList(n.FS, in, dir != "", failed))
 			l.Gone = dir == "" && errors.Is(failed, fs.ErrNotExist)
 		}
+	}
+	if untold != nil && slices.ContainsFunc(l.Entries, func(e Entry) bool { return e.Sealed != nil }) {
+		err = cmp.Or(err, untold)
 	}
 	slices.SortStableFunc(l.Entries, func(a, b Entry) int {
 		return cmp.Or(b.TakenAt.Compare(a.TakenAt), strings.Compare(b.Path, a.Path))
@@ -125,8 +133,7 @@ func backupNames(names []string) []string {
 		snapshot, sidecar := strings.CutSuffix(name, ".json")
 		switch {
 		case strings.HasPrefix(name, "."):
-		case strings.HasSuffix(name, ".db"), sidecar &&
-			(strings.HasSuffix(snapshot, ".db") || slices.Contains(names, snapshot)):
+		case op.IsBackup(name), sidecar && (op.IsBackup(snapshot) || slices.Contains(names, snapshot)):
 			snapshots = append(snapshots, snapshot)
 		}
 	}
@@ -135,12 +142,17 @@ func backupNames(names []string) []string {
 }
 
 // backupEntry describes one backup; owner is who makes them there, if that is known.
-func backupEntry(n *observe.Node, file string, owner *int) Entry {
+func backupEntry(n *observe.Node, file string, owner *int, trust []sealed.Trusted) Entry {
 	e := Entry{Sidecar: Sidecar{Members: []observe.Member{}, Fingerprints: map[string]string{}}}
 	st, missing := n.FS.Lstat(file)
-	s, described, err := op.ReadSidecar(n.FS, op.SidecarOf(file))
+	data, s, described, err := op.ReadSidecarBytes(n.FS, op.SidecarOf(file))
 	if err == nil {
 		e.Sidecar = s.Sidecar
+	}
+	var signed Signature
+	if e.Sealed != nil {
+		signed = signature(n.FS, file, data, trust)
+		e.Signature, e.SignedBy = signed.State, signed.By
 	}
 	e.Path = file // the directory may have been moved since
 	switch {
@@ -152,8 +164,14 @@ func backupEntry(n *observe.Node, file string, owner *int) Entry {
 		e.odd(finding.SidecarMissing, "no sidecar describes it; `etcdpod verify` shows what it holds")
 	case err != nil:
 		e.odd(finding.SidecarUnreadable, "cannot read the sidecar %s: %v", op.SidecarOf(file), err)
-	case st.Size != s.SizeBytes:
-		e.odd(finding.SnapshotLength, "it has %d bytes, but its sidecar says %d", st.Size, s.SizeBytes)
+	case st.Size != s.StoredBytes():
+		e.odd(finding.SnapshotLength, "it has %d bytes, but its sidecar says %d", st.Size, s.StoredBytes())
+	case s.Sealed == nil && isSealed(file):
+		e.odd(finding.SidecarUnreadable, "its sidecar %s is that of a plain snapshot", op.SidecarOf(file))
+	case e.Sealed != nil && e.Sealed.Name != path.Base(file):
+		e.odd(finding.SidecarUnreadable, "its sidecar is that of %s", e.Sealed.Name)
+	case e.Sealed != nil && signed.State != SignedTrusted && (signed.State != SignedNot || e.Sealed.Signer != ""):
+		e.odd(finding.BackupUntrusted, "%s", signed.Reason)
 	default:
 		e.Whole = true
 		if foreign(st, owner) || foreign(described, owner) {

@@ -129,7 +129,7 @@ func taken(fsys node.Reader, b *Place) (string, error) {
 		return "", err
 	}
 	at := path.Join(b.At, path.Base(b.File))
-	for _, name := range []string{at, op.SidecarOf(at)} {
+	for _, name := range []string{at, op.SidecarOf(at), op.SignatureOf(at)} {
 		_, err := fsys.Lstat(name)
 		if errors.Is(err, fs.ErrNotExist) ||
 			slices.ContainsFunc(dead, func(d op.DeadBackup) bool { return slices.Contains(d.Files, name) }) {
@@ -190,6 +190,9 @@ func (o Options) checkTaken(f *Facts) error {
 const etcdRoom = 256 << 20
 
 func (o Options) checkRoom(f *Facts) error {
+	if f.Sealing != nil {
+		return o.checkSealedRoom(f)
+	}
 	// What etcd writes until the snapshot is taken, and the log of a stopped one.
 	const more = 16 << 20
 	need := uint64(f.Backup.Need) + more

@@ -61,6 +61,9 @@ const DefaultDir = journal.BackupsDir
 // Sidecar is the JSON file beside a backup, FILE.json, mode 0600. The names are stable.
 type Sidecar = op.Sidecar
 
+// Sealed is what it says of a backup that is more than the snapshot itself.
+type Sealed = op.Sealed
+
 // StepsIn lets a snapshot be hashed on two cores, if its sidecar says how.
 func StepsIn(s *op.SidecarFile) snapfile.Steps {
 	if s == nil {
@@ -78,7 +81,7 @@ func Sidecars(n *observe.Node, dir string) (own []Sidecar, foreign []string) {
 	}
 	for _, name := range names {
 		snapshot, ok := strings.CutSuffix(name, ".json")
-		if !ok || !strings.HasSuffix(snapshot, ".db") {
+		if !ok || !op.IsBackup(snapshot) {
 			continue
 		}
 		s, st, err := op.ReadSidecar(n.FS, path.Join(dir, name))

@@ -71,7 +71,7 @@ func writeSnapshot(t *testing.T, data []byte) string {
 
 func verify(t *testing.T, file string, quick bool) Verdict {
 	t.Helper()
-	v, err := Verify(t.Context(), file, quick, nil)
+	v, err := Verify(t.Context(), file, VerifyOptions{Quick: quick}, nil)
 	if err != nil {
 		t.Fatalf("%s: not judged: %v", file, err)
 	}
@@ -212,7 +212,7 @@ func TestAPlainCopyOfADbIsToldFromOtherBadFiles(t *testing.T) {
 		if err := os.WriteFile(file, test.data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		v, err := Verify(t.Context(), file, false, nil)
+		v, err := Verify(t.Context(), file, VerifyOptions{}, nil)
 		command := "`etcdpod restore --skip-hash-check " + file + "`"
 		if err != nil || strings.Contains(v.Next(), command) != test.bare || (v.Next() != "") != test.bare ||
 			strings.Contains(v.Reason, "no SHA-256 at its end") != test.bare {

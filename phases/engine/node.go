@@ -22,6 +22,7 @@ type Parts struct {
 	Etcd         op.Etcd
 	API          op.APIServer
 	Certificates op.Certificates
+	Stores       op.Stores
 	// Involved says whether a manifest must not run while one of the data directories is replaced.
 	Involved func(manifest []byte, dataDirs []string) bool
 	// Elsewhere refuses what is meant for a control plane where nothing of one is, nor was; nil:
@@ -49,7 +50,8 @@ type TooLate struct {
 
 // Target is what the operations of a run work on.
 func (n *Node) Target() *op.Target {
-	return &op.Target{Host: n.Host, Etcd: n.Etcd, APIServer: n.API, Certificates: n.Certificates, Involved: n.Involved}
+	return &op.Target{Host: n.Host, Etcd: n.Etcd, APIServer: n.API, Certificates: n.Certificates, Stores: n.Stores,
+		Involved: n.Involved}
 }
 
 // Do plans a workflow and carries it out as one run. confirm sees the plan; if it returns an error,

@@ -45,6 +45,7 @@ func scenarios() []scenario {
 		{name: "the data directory is gone", Shape: crashtest.Shape{NoData: true}},
 		{name: "a new data directory", options: Options{DataDir: "/var/lib/etcd-new"}},
 		{name: "from a data directory", options: Options{FromDataDir: "/backup/etcd"}},
+		{name: "from a sealed backup", options: Options{File: sealedFile}, Shape: crashtest.Shape{Prepare: seal}},
 	}
 }
 
@@ -53,6 +54,7 @@ type restoreWorld struct {
 	*crashtest.Node
 	scenario scenario
 	lost     []SharedMember // in a rejoin, nodes that were to join before this one
+	sealed   bool           // on several nodes, what is restored is sealed
 }
 
 func newWorld(t *testing.T, s scenario) *restoreWorld {
@@ -87,6 +89,9 @@ func (w *restoreWorld) facts(_ context.Context, _ *observe.Node, id string) (*Fa
 			Proof: op.Proof{SHA256: sim.Sum([]byte("snapshot")), SizeBytes: 8}},
 		EtcdServes: !w.scenario.NoData, APIReady: !w.scenario.NoData,
 	}
+	if w.scenario.options.File == sealedFile || w.sealed {
+		f.Snapshot.Path, f.Snapshot.Sealed, f.Snapshot.Identity = sealedFile, true, identityFile
+	}
 	f.Containers, _ = w.Machine.Host().Runtime.Containers(context.Background())
 	f.Data = DataFacts{DirExists: !w.scenario.NoData && w.scenario.options.DataDir == "",
 		StageIn: journal.RunDir(id), Free: 1 << 40, RunFree: 1 << 40, Attr: node.Attr{Mode: 0o700}}
@@ -111,7 +116,13 @@ func (w *restoreWorld) restore() error {
 }
 
 // verdict says whether the node is wholly old or wholly new; if neither, what is wrong.
-func (w *restoreWorld) verdict() (string, error) { return w.OldOrNew(w.isNew) }
+func (w *restoreWorld) verdict() (string, error) {
+	verdict, err := w.OldOrNew(w.isNew)
+	if err == nil && w.scenario.options.File == sealedFile {
+		err = w.plainLeft()
+	}
+	return verdict, err
+}
 
 // allRun are the lines of a node on which everything runs again, with the new data.
 func allRun() []string {

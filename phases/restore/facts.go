@@ -73,6 +73,8 @@ type DataFacts struct {
 type SnapshotFacts struct {
 	op.Proof
 	Path           string
+	Sealed         bool   `json:",omitempty"` // Path is a sealed backup, and the snapshot is inside
+	Identity       string `json:",omitempty"` // the file of the secret key that opens it; host path
 	StorageVersion string
 	Members        []observe.Member
 	Stored         []snapfile.Stored // how the objects of each resource are stored

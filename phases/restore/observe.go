@@ -192,6 +192,15 @@ func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts)
 		n.Emit(engine.Event{Time: n.Clock.Now().UTC(), Node: f.Node, Phase: "verify-snapshot",
 			Operation: "verify the snapshot " + o.File, State: engine.Progressed, Done: done, Total: total})
 	}
+	if o.Unsealing, err = hostUnsealing(n, o.Unsealing); err != nil {
+		return nil, err
+	}
+	if s, err := backup.LookSealed(n.FS, file, o.Unsealing); s != nil || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		return o.sealedSource(ctx, n, s, progress)
+	}
 	if o.SkipHashCheck && snapfile.InUse(n.FS.Real(file)) {
 		return nil, engine.Refuse("`etcdpod backup` takes a snapshot of that etcd; or stop it, and restore its data "+
 			"directory with --from-data-dir, which also has what is in its log alone", "an etcd is running on %s, and "+

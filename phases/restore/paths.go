@@ -22,7 +22,7 @@ func madeSnapshot(run string) string { return path.Join(journal.RunDir(run), "sn
 func proofPath(run string) string { return path.Join(journal.RunDir(run), "proof.json") }
 
 func (o restorer) snapshotPath(f *Facts) string {
-	if o.FromDataDir != "" || o.Shared.sends() {
+	if o.FromDataDir != "" || o.Shared.sends() || o.unseals(f) {
 		return madeSnapshot(f.Run)
 	}
 	return f.Snapshot.Path

@@ -318,6 +318,10 @@ func (o restorer) checkRoom(f *Facts) error {
 		return engine.Refuse(advice, "not enough space for the snapshot in %s: %s free, %s needed",
 			journal.Home, engine.Size(f.Data.RunFree), engine.Size(2*need))
 	}
+	if o.unseals(f) && f.Data.RunFree < 2*need {
+		return engine.Refuse(advice, "not enough space to unseal the snapshot in %s: %s free, %s needed",
+			journal.Home, engine.Size(f.Data.RunFree), engine.Size(2*need))
+	}
 	// The snapshot is first made in the run's folder; staging may use the same disk.
 	if o.FromDataDir != "" {
 		if f.Data.RunFree < 2*need {

@@ -80,9 +80,9 @@ func (o restorer) releaseAPIServer() phase {
 	return phase{Name: "release-apiserver", Short: "start the API server",
 		Found: o.foundServers, Findings: o.warnedOfServers,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
-			var ops []op.Op
+			ops := o.dropUnsealed(f) // every node has staged it
 			if o.rejoins(f) {
-				return nil, nil
+				return ops, nil
 			}
 			if o.restores(f) {
 				ops = append(ops, &op.GiveUpReserve{Manifest: f.Etcd.File.Path, Kept: parked(f, f.Etcd.File)})

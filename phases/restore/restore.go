@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
@@ -31,6 +32,8 @@ type Options struct {
 	// The files of the backup's cluster are not this node's, and a person knows why. What only they
 	// can decrypt is restored unreadable: that some keys are lost must not mean that everything is.
 	OtherPKI bool
+	// How a sealed backup is opened, and whose signature is believed.
+	Unsealing backup.Unsealing
 }
 
 // restorer plans a restore from a person's options and, on several nodes, from what was settled for
@@ -38,6 +41,8 @@ type Options struct {
 type restorer struct {
 	Options
 	Shared *Shared `json:",omitempty"` // nil: this node alone
+	// Of several nodes, this is the one that has the sealed backup, and unseals it.
+	Unseals bool `json:",omitempty"`
 }
 
 // Workflow is the workflow that replaces etcd's data on this node with a snapshot, or with the data
@@ -122,6 +127,9 @@ func (o restorer) verifySnapshot() phase {
 	return phase{Name: "verify-snapshot", Short: "verify what will be restored",
 		Found: o.foundSnapshot, Findings: o.warnedOfSnapshot,
 		Plan: func(_ context.Context, f *Facts) ([]op.Op, error) {
+			if ops := o.unsealing(f); len(ops) > 0 {
+				return ops, nil
+			}
 			if o.FromDataDir == "" {
 				// Proven while the facts were gathered; staging checks its SHA-256 again.
 				return nil, nil
@@ -148,6 +156,10 @@ func (o restorer) foundSnapshot(f *Facts) []string {
 	}
 	if s.Sidecar != nil {
 		proven += ", taken " + s.Sidecar.TakenAt.Format(time.RFC3339)
+	}
+	if s.Sealed {
+		return []string{proven, fmt.Sprintf("until the commit point the unsealed snapshot is in %s",
+			madeSnapshot(f.Run))}
 	}
 	return []string{proven}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
@@ -171,9 +172,10 @@ func surveyAll(
 	ctx context.Context, t *together.Transaction, o TogetherOptions, source *SnapshotFacts,
 ) (map[string]Survey, error) {
 	question := surveyQuestion{Run: t.Run, Options: o.Restore, Snapshot: *source, File: source.Path}
-	if o.Restore.FromDataDir != "" {
+	if o.Restore.FromDataDir != "" || source.Sealed {
 		question.File = ""
 	}
+	question.Options.Unsealing = backup.Unsealing{} // files of the coordinator
 	answers, err := together.QueryAll[Survey](ctx, t, askSurvey, question)
 	surveys := map[string]Survey{}
 	for i, p := range t.Peers {
@@ -195,7 +197,9 @@ func planAll(
 		part.Sent = !p.Here && stages && !surveys[p.Name].Has
 		if !p.Here { // --from-data-dir names a directory of the coordinator
 			own.FromDataDir, own.FromWALDir, own.UpToHole = "", "", false
+			own.Unsealing = backup.Unsealing{}
 		}
+		own.Unseals = p.Here && shared.Snapshot.Sealed
 		part.Snapshot.Stored = nil // judged in the survey
 		own.Shared = &part
 		return own

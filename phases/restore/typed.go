@@ -56,6 +56,9 @@ func (o Options) onNodes(nodes, lost []string) string {
 	}
 	whether("api-servers-stopped", o.APIServersStopped)
 	whether("other-pki", o.OtherPKI)
+	given("identity", o.Unsealing.Identity)
+	given("trust", o.Unsealing.Trust)
+	whether("unsigned", o.Unsealing.Unsigned)
 	if o.File != "" {
 		words = append(words, o.File)
 	}

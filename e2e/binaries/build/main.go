@@ -20,8 +20,8 @@ func main() {
 	if len(os.Args) == 2 {
 		what = os.Args[1]
 	}
-	if !slices.Contains([]string{"etcd", "kubernetes", "all", "kubeadms", "containerd"}, what) {
-		fmt.Fprintln(os.Stderr, "usage: build etcd|kubernetes|all|kubeadms|containerd")
+	if !slices.Contains([]string{"etcd", "kubernetes", "stores", "all", "kubeadms", "containerd"}, what) {
+		fmt.Fprintln(os.Stderr, "usage: build etcd|kubernetes|stores|all|kubeadms|containerd")
 		os.Exit(2)
 	}
 	if err := build(ctx, what); err != nil {
@@ -36,6 +36,8 @@ func build(ctx context.Context, what string) error {
 		return each(ctx, binaries.KubeadmVersions(), binaries.Kubeadm)
 	case "containerd":
 		return each(ctx, binaries.ContainerdPrograms(), binaries.Containerd)
+	case "stores":
+		return stores(ctx)
 	}
 	if what != "kubernetes" {
 		for _, version := range binaries.EtcdVersions() {
@@ -51,7 +53,25 @@ func build(ctx context.Context, what string) error {
 	if what == "etcd" {
 		return nil
 	}
+	if what == "all" {
+		if err := stores(ctx); err != nil {
+			return err
+		}
+	}
 	return each(ctx, binaries.KubernetesPrograms(), binaries.Kubernetes)
+}
+
+// stores are the servers that take backups. Without node, its tests are skipped and say so.
+func stores(ctx context.Context) error {
+	if err := show(binaries.S3Server(ctx)); err != nil {
+		return err
+	}
+	azure, err := binaries.AzureServer(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return nil
+	}
+	return show(azure[1], nil)
 }
 
 func each(ctx context.Context, names []string, built func(context.Context, string) (string, error)) error {

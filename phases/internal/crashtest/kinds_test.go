@@ -11,15 +11,16 @@ import (
 // neverOpen are the kinds that are in no journal: a backup changes nothing on the node, and writes
 // none.
 func neverOpen() []string {
-	return []string{"keep-backup", "open-backup", "prove-backup", "save-snapshot"}
+	return []string{"end-backup", "keep-backup", "open-backup", "prove-backup", "reach-targets", "save-snapshot",
+		"seal-backup", "ship-backup"}
 }
 
 // newSince are the kinds that no stored version had: their runs are stored with the next version.
 func newSince() []string {
 	return []string{"admit-newcomer", "await-answer", "await-cluster-version", "await-others", "await-serving",
-		"await-version", "end-pod", "exchange-both", "exchange-contents", "give-up-reserve", "name-newcomer",
-		"pull-image", "put-back-manifest", "remove-member", "see-manifest", "see-newcomer", "set-image-tag",
-		"set-peer-urls", "stop-member", "take-backup", "write-manifest"}
+		"await-version", "drop-unsealed", "end-pod", "exchange-both", "exchange-contents", "give-up-reserve",
+		"name-newcomer", "pull-image", "put-back-manifest", "remove-member", "see-manifest", "see-newcomer",
+		"set-image-tag", "set-peer-urls", "stop-member", "take-backup", "unseal-snapshot", "write-manifest"}
 }
 
 // neverUndone are the kinds whose operations are all past the commit point.

@@ -29,7 +29,11 @@ func (d disk) Hold(dir string) (*Held, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(d.root, resolved), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	real := filepath.Join(d.root, resolved)
+	if isHeld(dir) { // of an open directory: its last element is no link, either
+		real = dir
+	}
+	f, err := os.OpenFile(real, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 func Receive(
 	ctx context.Context, fsys FS, name string, from io.Reader, size int64, sum string, progress func(done, total int64),
 ) error {
-	temp := path.Join(path.Dir(name), "."+path.Base(name)+".part")
+	temp := receiving(name)
 	if err := fsys.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -26,6 +26,17 @@ func Receive(
 		return errors.Join(err, fsys.Remove(temp))
 	}
 	return Move(fsys, temp, name)
+}
+
+// receiving is the name of a file while it is received.
+func receiving(name string) string { return path.Join(path.Dir(name), "."+path.Base(name)+".part") }
+
+// DropReceived removes what an interrupted Receive may have left behind.
+func DropReceived(fsys FS, name string) error {
+	if err := fsys.Remove(receiving(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove %s: %w", receiving(name), err)
+	}
+	return nil
 }
 
 // syncEvery bounds the last sync of a large file: the sender takes a long silence for a broken

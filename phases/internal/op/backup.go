@@ -3,7 +3,6 @@ package op
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +22,9 @@ import (
 type Workspace struct {
 	Dir string `json:"dir"`
 	Run string `json:"run"`
+	// Plain is etcdpod's own directory, 0700, in which the snapshot is made where only what is
+	// sealed of it goes to Dir; empty: the snapshot itself is the backup.
+	Plain string `json:"plain,omitempty"`
 
 	*Draft `json:"-"` // the same for all operations of one backup
 }
@@ -40,7 +42,12 @@ func (w Workspace) file(suffix string) string {
 }
 
 // Snapshot is the data under its temporary name.
-func (w Workspace) Snapshot() string { return w.name(snapshotSuffix) }
+func (w Workspace) Snapshot() string {
+	if w.Plain != "" {
+		return path.Join(w.Plain, w.file(snapshotSuffix))
+	}
+	return w.name(snapshotSuffix)
+}
 
 const (
 	snapshotSuffix = ".db"
@@ -48,7 +55,9 @@ const (
 	markSuffix     = ".mark" // empty; shows who owns what is made there
 )
 
-func suffixes() []string { return []string{snapshotSuffix, sidecarSuffix, markSuffix} }
+func suffixes() []string {
+	return []string{snapshotSuffix, storedSuffix, signatureSuffix, sidecarSuffix, markSuffix}
+}
 
 // Draft is a backup in the making: what its operations know of it together.
 type Draft struct {
@@ -57,8 +66,11 @@ type Draft struct {
 	held    *node.Held
 	record  *record // nil: it could not be made
 	owner   int     // of what is made in the directory
-	// Inodes of the snapshot and of its sidecar; 0 until they are known.
-	snapshot, described uint64
+	// Inodes of the snapshot, of its sidecar, and of what was sealed and its signature; 0 until
+	// they are known.
+	snapshot, described, stored, signed uint64
+	sealing                             Sealing
+	shipped                             []Shipped
 }
 
 // NewDraft begins a backup.
@@ -102,6 +114,9 @@ func (o *OpenBackup) Do(ctx context.Context, t *Target) error {
 		return fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
 	}
 	if err := o.begin(ctx, t); err != nil {
+		if o.Plain != "" { // nobody would ever remove the snapshot itself
+			return fmt.Errorf("cannot make a backup in %s: %w", o.Dir, err)
+		}
 		t.warn(finding.BackupUnrecorded, o.Dir,
 			"%v; if this backup is interrupted, its leftovers in %s are not removed", err, o.Dir)
 	}
@@ -175,6 +190,9 @@ func (o *OpenBackup) Done(context.Context, *Target) (bool, error) { return false
 
 // close removes the temporary files, and what tells of them after them.
 func (w Workspace) close(t *Target) error {
+	if err := w.dropPlain(t); err != nil {
+		return err
+	}
 	for _, suffix := range suffixes() {
 		if err := w.drop(t, w.file(suffix), 0); err != nil {
 			return err
@@ -234,7 +252,7 @@ func (s *SaveSnapshot) String() string {
 }
 
 func (s *SaveSnapshot) Do(ctx context.Context, t *Target) error {
-	saved, err := t.Etcd.Save(ctx, s.Access, s.at(s.Snapshot()), t.progress)
+	saved, err := t.Etcd.Save(ctx, s.Access, s.plain(), t.progress)
 	if err != nil {
 		return s.readable(err)
 	}
@@ -248,8 +266,8 @@ func (s *SaveSnapshot) Do(ctx context.Context, t *Target) error {
 
 // saved records which file the snapshot is.
 func (w Workspace) saved(t *Target) error {
-	st, err := t.Host.FS.Lstat(w.at(w.Snapshot()))
-	if err == nil && !w.own(st) {
+	st, err := t.Host.FS.Lstat(w.plain())
+	if err == nil && w.Plain == "" && !w.own(st) {
 		err = errors.New("it is not the file that was written")
 	}
 	if err != nil {
@@ -263,6 +281,9 @@ func (w Workspace) saved(t *Target) error {
 func (s *SaveSnapshot) Undo(_ context.Context, t *Target) error { return s.dropSnapshot(t) }
 
 func (w Workspace) dropSnapshot(t *Target) error {
+	if w.Plain != "" {
+		return w.dropPlain(t)
+	}
 	if err := w.drop(t, w.Snapshot(), w.snapshot); err != nil {
 		return err
 	}
@@ -280,7 +301,7 @@ type ProveBackup struct {
 func (p *ProveBackup) String() string { return "verify the snapshot " + p.Snapshot() }
 
 func (p *ProveBackup) Do(ctx context.Context, t *Target) error {
-	c, err := t.Etcd.Examine(ctx, p.at(p.Snapshot()), t.progress)
+	c, err := t.Etcd.Examine(ctx, p.plain(), t.progress)
 	if err != nil {
 		return p.readable(err)
 	}
@@ -316,15 +337,20 @@ type KeepBackup struct {
 	// matter to those of this node.
 	Another bool `json:"another,omitempty"`
 
-	Kept    string `json:"kept,omitempty"`    // its final name
-	Sidecar string `json:"sidecar,omitempty"` // the sidecar's final name
+	Kept      string `json:"kept,omitempty"`      // its final name
+	Sidecar   string `json:"sidecar,omitempty"`   // the sidecar's final name
+	Signature string `json:"signature,omitempty"` // that of the signature over it
 }
 
 func (k *KeepBackup) String() string {
 	if k.File != "" {
 		return fmt.Sprintf("keep it as %s, with %s", k.File, SidecarOf(k.File))
 	}
-	text := fmt.Sprintf("keep it in %s as etcd-<node>-<UTC>-r<revision>.db, with its sidecar", k.Dir)
+	suffix := ""
+	if k.Plain != "" && k.Draft != nil {
+		suffix = k.sealing.Suffix()
+	}
+	text := fmt.Sprintf("keep it in %s as etcd-<node>-<UTC>-r<revision>.db%s, with its sidecar", k.Dir, suffix)
 	if k.Keep > 0 {
 		text += fmt.Sprintf("; remove this node's oldest backups there, keeping %d", k.Keep)
 	}
@@ -336,7 +362,11 @@ func (k *KeepBackup) Do(_ context.Context, t *Target) error {
 	if s.Path = k.File; s.Path == "" {
 		s.Path = path.Join(k.Dir, BackupName(s.Sidecar))
 	}
-	if err := k.keep(t, *s); err != nil {
+	keep := k.keep
+	if k.Plain != "" {
+		keep = k.keepSealed
+	}
+	if err := keep(t, *s); err != nil {
 		return fmt.Errorf("cannot keep the backup as %s: %w", s.Path, k.readable(err))
 	}
 	// The backup exists: a failure from here on must not remove it.
@@ -358,12 +388,12 @@ func (k *KeepBackup) Do(_ context.Context, t *Target) error {
 
 // keep puts sidecar and snapshot in place, and never overwrites a file.
 func (k *KeepBackup) keep(t *Target, s SidecarFile) error {
-	data, err := json.MarshalIndent(s, "", "  ")
+	data, err := s.encode()
 	if err != nil {
 		return err
 	}
 	temp, snapshot := k.at(k.file(sidecarSuffix)), k.at(k.Snapshot())
-	if err := t.Host.FS.Create(temp, append(data, '\n'), node.Mine(0o600)); err != nil {
+	if err := t.Host.FS.Create(temp, data, node.Mine(0o600)); err != nil {
 		return err
 	}
 	for _, name := range []string{temp, snapshot} {
@@ -399,10 +429,11 @@ func (k *KeepBackup) Undo(_ context.Context, t *Target) error {
 	if k.Draft == nil || k.held == nil {
 		return nil
 	}
-	for _, file := range []struct {
-		name string
-		ino  uint64
-	}{{k.Kept, k.snapshot}, {k.Sidecar, k.described}, {k.file(sidecarSuffix), 0}} {
+	files := []found{{k.Kept, k.snapshot}, {k.Sidecar, k.described}}
+	if k.Plain != "" { // what makes it count goes first
+		files = []found{{k.Sidecar, k.described}, {k.Kept, k.stored}, {k.Signature, k.signed}}
+	}
+	for _, file := range append(files, found{k.file(sidecarSuffix), 0}, found{k.file(signatureSuffix), 0}) {
 		if file.name == "" {
 			continue
 		}

@@ -29,6 +29,9 @@ type record struct {
 	// The final name of the snapshot, and the inode of the sidecar: from when it gets its name.
 	Path    string `json:"path,omitempty"`
 	Sidecar uint64 `json:"sidecar,omitempty"`
+	// Inodes of what was sealed, and of the signature.
+	Stored    uint64 `json:"stored,omitempty"`
+	Signature uint64 `json:"signature,omitempty"`
 
 	in     string // directory of the record
 	unlock func() error
@@ -47,7 +50,7 @@ func (r *record) lock() string { return path.Join(r.in, recordPrefix+r.Run+lockS
 // begin makes the record. A backup needs none: it must be possible where the disk of the record is
 // full, or cannot be written to.
 func (o *OpenBackup) begin(ctx context.Context, t *Target) error {
-	r := &record{Workspace: Workspace{Dir: o.At, Run: o.Run}, Secret: o.secret, in: o.Records}
+	r := &record{Workspace: Workspace{Dir: o.At, Run: o.Run, Plain: o.Plain}, Secret: o.secret, in: o.Records}
 	var err error
 	if r.FS, r.Ino, err = identity(t.Host.FS, o.held.Dir); err != nil {
 		return err
@@ -265,6 +268,11 @@ type found struct {
 // left looks at what is there of a dead backup. Nothing but etcdpod's own record says where.
 func (r *record) left(fsys node.Reader) DeadBackup {
 	d := DeadBackup{record: r, Away: r.Dir != "" && !r.there(fsys, r.Dir)}
+	if name := r.plainDraft(); name != "" {
+		if _, err := fsys.Lstat(name); err == nil {
+			d.Files = append(d.Files, name)
+		}
+	}
 	if r.Dir == "" || d.Away {
 		return d
 	}
@@ -285,13 +293,24 @@ func (r *record) there(fsys node.Reader, dir string) bool {
 
 // made lists the files of the backup that are in dir, which may be the open directory.
 func (r *record) made(fsys node.Reader, dir string) (all []found) {
-	w := Workspace{Run: r.Run, Draft: &Draft{secret: r.Secret}}
-	candidates := []found{{w.file(snapshotSuffix), r.Snapshot}, {w.file(sidecarSuffix), 0}, {w.file(markSuffix), 0}}
-	if r.Path != "" {
+	w := r.workspace()
+	candidates := []found{{w.file(storedSuffix), r.Stored}, {w.file(signatureSuffix), 0},
+		{w.file(sidecarSuffix), 0}, {w.file(markSuffix), 0}}
+	if r.Plain == "" {
+		candidates = append(candidates, found{w.file(snapshotSuffix), r.Snapshot})
+	}
+	switch base := path.Base(r.Path); {
+	case r.Path == "":
+	case r.Plain != "":
+		// The sidecar gets its name last: without it nothing else counts.
+		if st, err := fsys.Lstat(path.Join(dir, SidecarOf(base))); err != nil || st.Ino != r.Sidecar {
+			candidates = append(candidates, found{base, r.Stored}, found{SignatureOf(base), r.Signature})
+		}
+	default:
 		// The sidecar gets its name first: without its snapshot it tells of a backup that never
 		// was.
-		if _, err := fsys.Lstat(path.Join(dir, path.Base(r.Path))); errors.Is(err, fs.ErrNotExist) {
-			candidates = append(candidates, found{path.Base(SidecarOf(r.Path)), r.Sidecar})
+		if _, err := fsys.Lstat(path.Join(dir, base)); errors.Is(err, fs.ErrNotExist) {
+			candidates = append(candidates, found{SidecarOf(base), r.Sidecar})
 		}
 	}
 	for _, f := range candidates {
@@ -304,6 +323,18 @@ func (r *record) made(fsys node.Reader, dir string) (all []found) {
 	return all
 }
 
+func (r *record) workspace() Workspace {
+	return Workspace{Run: r.Run, Plain: r.Plain, Draft: &Draft{secret: r.Secret}}
+}
+
+// plainDraft is the snapshot itself, where only what is sealed of it goes to the directory.
+func (r *record) plainDraft() string {
+	if r.Plain == "" {
+		return ""
+	}
+	return r.workspace().Snapshot()
+}
+
 // Remove removes what the dead backup left, if it is still dead. On a disk that is not there now,
 // or under another's name, nothing is touched, and the record stays.
 func (d DeadBackup) Remove(fsys node.FS) (err error) {
@@ -314,6 +345,11 @@ func (d DeadBackup) Remove(fsys node.FS) (err error) {
 	defer func() { err = errors.Join(err, unlock()) }()
 	if d.Dir == "" { // it was cut off before it had made anything
 		return d.forget(fsys)
+	}
+	if name := d.plainDraft(); name != "" { // whatever has become of the directory
+		if err := dropPlain(fsys, name); err != nil {
+			return err
+		}
 	}
 	held, err := fsys.Hold(d.Dir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !d.there(fsys, held.Dir) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
+	"github.com/etcdpod/etcdpod/phases/internal/sealed"
 )
 
 // Sidecar is the JSON file beside a backup, FILE.json, mode 0600. Its field names are stable.
@@ -48,6 +49,8 @@ type Sidecar struct {
 	Differ []string `json:"differ,omitempty"`
 	// The earlier backup that holds what etcd did not hold when this one was taken.
 	Behind *Behind `json:"behind,omitempty"`
+	// How it is stored; nil: the file beside the sidecar is the snapshot itself.
+	Sealed *Sealed `json:"sealed,omitempty"`
 }
 
 // Ahead says whether a backup is dated in the future, so that its age is not known: a clock was, or
@@ -59,6 +62,12 @@ type SidecarFile struct {
 	Sidecar
 	// The SHA-256 state after each 64 MiB, so that two cores can compute the hash.
 	HashSteps [][]byte `json:"hashSteps,omitempty"`
+}
+
+// encode returns what is written into the file, and signed.
+func (s SidecarFile) encode() ([]byte, error) {
+	data, err := json.MarshalIndent(s, "", "  ")
+	return append(data, '\n'), err
 }
 
 // ID is the id of a member or a cluster. In JSON and text it is hex, as etcdctl writes it: many
@@ -91,9 +100,22 @@ func SidecarOf(snapshot string) string { return snapshot + ".json" }
 
 const nameTime = "20060102T150405Z"
 
-// BackupName is etcd-<node>-<UTC>-r<revision>.db.
+// BackupName is etcd-<node>-<UTC>-r<revision>.db, and for a sealed one .db.zst or .db.zst.age.
 func BackupName(s Sidecar) string {
-	return fmt.Sprintf("%s%d.db", nameUntilRevision(s.Node, s.TakenAt), s.Revision)
+	suffix := snapshotSuffix
+	if s.Sealed != nil {
+		suffix += sealed.Compressed
+		if s.Sealed.Encryption != "" {
+			suffix += sealed.Encrypted
+		}
+	}
+	return fmt.Sprintf("%s%d%s", nameUntilRevision(s.Node, s.TakenAt), s.Revision, suffix)
+}
+
+// IsBackup says whether a name is that of a backup by its end.
+func IsBackup(name string) bool {
+	return strings.HasSuffix(strings.TrimSuffix(strings.TrimSuffix(name, sealed.Encrypted), sealed.Compressed),
+		snapshotSuffix) && !strings.HasSuffix(name, snapshotSuffix+sealed.Encrypted)
 }
 
 func nameUntilRevision(node string, at time.Time) string {
@@ -114,7 +136,8 @@ func fileName(node string) string {
 // isBackupOf says whether BackupName could have made the name for this node, and not for a node
 // whose name starts the same.
 func isBackupOf(node, name string) bool {
-	return regexp.MustCompile(`^etcd-` + regexp.QuoteMeta(fileName(node)) + `-\d{8}T\d{6}Z-r\d+\.db$`).MatchString(name)
+	return regexp.MustCompile(`^etcd-` + regexp.QuoteMeta(fileName(node)) + `-\d{8}T\d{6}Z-r\d+\.db(\.zst(\.age)?)?$`).
+		MatchString(name)
 }
 
 // sameOrigin says whether two backups are of the same node of the same Kubernetes cluster. A
@@ -186,7 +209,13 @@ const mostSidecar = 1 << 20
 // ReadSidecar reads a sidecar that somebody else may have put there: never through a link. One that
 // does not say which snapshot it describes, as an empty object, is none, nor is one of none at all.
 func ReadSidecar(fsys node.Reader, name string) (s SidecarFile, st node.Stat, err error) {
-	data, st, err := fsys.ReadPlain(name, mostSidecar)
+	_, s, st, err = ReadSidecarBytes(fsys, name)
+	return s, st, err
+}
+
+// ReadSidecarBytes also returns what was read, over which there may be a signature.
+func ReadSidecarBytes(fsys node.Reader, name string) (data []byte, s SidecarFile, st node.Stat, err error) {
+	data, st, err = fsys.ReadPlain(name, mostSidecar)
 	if err == nil {
 		err = json.Unmarshal(data, &s)
 	}
@@ -194,10 +223,10 @@ func ReadSidecar(fsys node.Reader, name string) (s SidecarFile, st node.Stat, er
 	case err != nil:
 	case s.SHA256 == "":
 		err = errors.New("it does not say which snapshot it describes")
-	case s.Revision < 0 || s.Keys < 0 || s.SizeBytes < 0:
+	case s.Revision < 0 || s.Keys < 0 || s.SizeBytes < 0 || s.Sealed != nil && s.Sealed.SizeBytes < 0:
 		err = errors.New("it describes no snapshot: it has a negative number")
 	}
-	return s, st, err
+	return data, s, st, err
 }
 
 // kept is an earlier backup of the same node and cluster; the numbers are inodes.
@@ -267,10 +296,11 @@ func (k *KeepBackup) rotate(t *Target) error {
 		return cmp.Or(b.TakenAt.Compare(a.TakenAt), strings.Compare(b.Path, a.Path))
 	})
 	for _, old := range others[min(k.Keep-1, len(others)):] {
-		for _, file := range []struct {
-			name string
-			ino  uint64
-		}{{old.Path, old.snapshot}, {SidecarOf(old.Path), old.sidecar}} {
+		files := []found{{old.Path, old.snapshot}, {SidecarOf(old.Path), old.sidecar}}
+		if old.Sealed != nil {
+			files = []found{files[0], {SignatureOf(old.Path), 0}, files[1]}
+		}
+		for _, file := range files {
 			if err := k.drop(t, file.name, file.ino); err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sealed"
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
 )
 
@@ -29,6 +30,15 @@ type cutting struct {
 }
 
 const manifestDir, runDir = "/etc/kubernetes/manifests", "/var/lib/etcdpod/run"
+
+// packed is a sealed backup of some text, without encryption.
+func packed(text string) string {
+	var b strings.Builder
+	if _, err := sealed.Write(&b, strings.NewReader(text), sealed.Options{}); err != nil {
+		panic(err)
+	}
+	return b.String()
+}
 
 func cuttings() []cutting {
 	manifest := manifestDir + "/etcd.yaml"
@@ -101,6 +111,10 @@ func cuttings() []cutting {
 		}},
 		{name: "stage-data", make: func() op.Op {
 			return &op.StageData{Dir: runDir + "/data", Receipt: runDir + "/staged.json", Attr: node.Attr{Mode: 0o700}}
+		}},
+		{name: "unseal-snapshot", files: map[string]string{"/backup/s.db.zst": packed("snapshot")}, make: func() op.Op {
+			return &op.UnsealSnapshot{File: "/backup/s.db.zst", Snapshot: runDir + "/snapshot.db",
+				SHA256: sim.Sum([]byte("snapshot")), SizeBytes: 8}
 		}},
 		{name: "prove-snapshot", make: func() op.Op { return &op.ProveSnapshot{Proof: runDir + "/proof.json"} }},
 		{name: "claim-data-directory", make: func() op.Op {

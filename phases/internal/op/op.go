@@ -96,6 +96,8 @@ type Target struct {
 	APIServer APIServer
 	// Certificates makes new certificates, and looks at those being served.
 	Certificates Certificates
+	// Stores are where backups are sent to.
+	Stores Stores
 	// Involved says whether a file of the static-pod directory must not run while the fence is up.
 	Involved func(manifest []byte, dataDirs []string) bool
 	// Progress reports how much of the running operation is done, in bytes or steps;
@@ -118,10 +120,16 @@ var kinds = map[string]Op{
 	"open-backup":             &OpenBackup{},
 	"save-snapshot":           &SaveSnapshot{},
 	"prove-backup":            &ProveBackup{},
+	"seal-backup":             &SealBackup{},
+	"reach-targets":           &ReachTargets{},
+	"ship-backup":             &ShipBackup{},
+	"end-backup":              &EndBackup{},
 	"keep-backup":             &KeepBackup{},
 	"snapshot-data-directory": &SnapshotDataDir{},
 	"prove-snapshot":          &ProveSnapshot{},
 	"stage-data":              &StageData{},
+	"unseal-snapshot":         &UnsealSnapshot{},
+	"drop-unsealed":           &DropUnsealed{},
 	"stop-kubelet":            &StopKubelet{},
 	"take-out-manifest":       &TakeOutManifest{},
 	"stop-containers":         &StopContainers{},

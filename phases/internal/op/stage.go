@@ -85,7 +85,7 @@ func (s *SnapshotDataDir) String() string {
 func (s *SnapshotDataDir) Do(ctx context.Context, t *Target) error {
 	to := s.Snapshot
 	if s.backup != nil {
-		to = s.backup.at(to)
+		to = s.backup.plain()
 	} else if err := remove(t, to); err != nil { // left by an interrupted attempt
 		return err
 	}
