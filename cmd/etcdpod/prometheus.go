@@ -128,6 +128,7 @@ func (m *metrics) of(st status.Status, now time.Time) {
 	if r := st.Rehearsal; r != nil {
 		m.at("rehearsal_time_seconds", "When a restore was last rehearsed (Unix time).", r.At, node)
 		m.is("rehearsal_ok", "Whether that backup was restored, and nothing was found.", r.Outcome == rehearse.OK, node)
+		m.add("rehearsals", "How many rehearsals there were on the node.", float64(r.Times), node)
 		m.at("rehearsal_backup_time_seconds", "When that backup was taken (Unix time).", r.TakenAt, node)
 		if r.RestoreSeconds > 0 {
 			m.add("rehearsal_restore_seconds", "How long a restore of it would take.", r.RestoreSeconds, node)

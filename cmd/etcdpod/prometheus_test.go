@@ -57,7 +57,8 @@ func fullStatus() status.Status {
 		Members:      []observe.Member{{Name: "cp1"}, {Name: "cp2"}, {IsLearner: true}},
 		Certificates: []certs.Status{{Path: `/pki/a"b\c`, NotAfter: day(12)}, {Path: "/pki/gone", Problem: "no file"}},
 		NewestBackup: &backup.Entry{Sidecar: backup.Sidecar{TakenAt: day(-1), SizeBytes: 9}},
-		Rehearsal:    &rehearse.Brief{At: day(-3), Outcome: rehearse.OK, TakenAt: day(-4), RestoreSeconds: 7.5}}
+		Rehearsal: &rehearse.Brief{At: day(-3), Outcome: rehearse.OK, TakenAt: day(-4), RestoreSeconds: 7.5,
+			Times: 3}}
 }
 
 func TestMetricsSayWhatStatusSays(t *testing.T) {
@@ -97,6 +98,7 @@ func TestMetricsSayWhatStatusSays(t *testing.T) {
 		"etcdpod_backup_time_seconds node=cp1":                                       float64(day(-1).Unix()),
 		"etcdpod_rehearsal_time_seconds node=cp1":                                    float64(day(-3).Unix()),
 		"etcdpod_rehearsal_ok node=cp1":                                              1,
+		"etcdpod_rehearsals node=cp1":                                                3,
 		"etcdpod_rehearsal_backup_time_seconds node=cp1":                             float64(day(-4).Unix()),
 		"etcdpod_rehearsal_restore_seconds node=cp1":                                 7.5,
 		"etcdpod_findings severity=critical":                                         2,

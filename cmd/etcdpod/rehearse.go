@@ -89,7 +89,11 @@ func writeRehearsal(w io.Writer, r *rehearse.Report, now time.Time) {
 	}
 	fmt.Fprintf(w, "%s: %s\n", r.Path, headline)
 	for _, f := range r.Findings {
-		behind(w, "  ! ", f.Text)
+		mark := "  ! "
+		if f.Severity == "info" {
+			mark = "  - "
+		}
+		behind(w, mark, f.Text)
 	}
 	fmt.Fprintln(w)
 	pairs(w, rehearsalRows(r, now))

@@ -103,6 +103,7 @@ type Brief struct {
 	TakenAt time.Time `json:"takenAt,omitzero"` // when that was taken, if its sidecar says
 	// What a restore of it would take, if it could be restored.
 	RestoreSeconds float64 `json:"restoreSeconds,omitempty"`
+	Times          int     `json:"times"` // how many rehearsals there were on this node
 }
 
 // Brief is nil if there was no rehearsal.
@@ -112,7 +113,7 @@ func (k Kept) Brief() *Brief {
 		return nil
 	}
 	return &Brief{At: r.At, Outcome: r.Outcome, Why: r.Why, Path: r.Path, TakenAt: r.TakenAt,
-		RestoreSeconds: r.RestoreSeconds}
+		RestoreSeconds: r.RestoreSeconds, Times: k.Times}
 }
 
 // old is how long ago the backup of the newest rehearsal may have been taken.

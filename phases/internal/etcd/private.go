@@ -105,8 +105,8 @@ func servePrivately() error {
 }
 
 // ErrAuth says that etcd asks for a user: authentication is on in its data.
-var ErrAuth = errors.New("authentication is on in the data, as it never is in Kubernetes': etcd lets nobody " +
-	"read it without a password")
+var ErrAuth = errors.New("authentication is on in the data, as it never is in those of Kubernetes: etcd " +
+	"lets nobody read them without a password")
 
 // ErrEnded says that an etcd that was waited for has ended.
 var ErrEnded = errors.New("etcd ended before it served")
