@@ -66,6 +66,7 @@ func results() []result {
 		{"status --nodes", status.NodesStatus{}},
 		{"backup: the result; without the targets, the file beside the snapshot", backup.Result{}},
 		{"backups: a list of", backup.Entry{}},
+		{"fetch", backup.Fetched{}},
 		{"target check", backup.TargetReport{}},
 		{"verify", backup.Verdict{}},
 		{"restore, certs renew, apiserver set, resume, rollback: the result; runs: a list of", engine.RunSummary{}},
