@@ -20,11 +20,13 @@ func init() {
 
 func (s *session) backupsCommand() *cli.Command {
 	return &cli.Command{
-		Name: "backups", Usage: "list this node's backups",
+		Name: "backups", ArgsUsage: "[URL…]", Usage: "list this node's backups, and those in targets",
 		Description: `Lists the backups in ` + backup.DefaultDir + ` and in the directory where this node's last ` +
 			`good one was kept, or only those in --dir, with what their sidecars say. Only their length is checked; ` +
-			`etcdpod verify checks one completely.`,
-		UsageText: `etcdpod backups`,
+			`etcdpod verify checks one completely. With URLs of targets, all backups there are listed, too, ` +
+			`whichever cluster and node they are of; etcdpod fetch gets one.`,
+		UsageText: `etcdpod backups
+etcdpod backups s3://etcd-backups/prod file:///mnt/backups/etcd`,
 		Flags: []cli.Flag{&cli.StringFlag{Name: "dir",
 			Usage: "list only the backups in `DIR`"}},
 		Action: s.backups,
@@ -37,7 +39,11 @@ func (s *session) backups(c *cli.Context) error {
 	}
 	var found backup.Listing
 	err := s.onNode(c, func(n *phases.Node, _ display) (err error) {
-		found, err = backup.List(c.Context, n.Look, c.String("dir"))
+		if found, err = backup.List(c.Context, n.Look, c.String("dir")); err != nil || c.Args().Len() == 0 {
+			return err
+		}
+		there, err := backup.ListTargets(c.Context, n.Engine(), c.Args().Slice())
+		found.Add(there)
 		return err
 	})
 	if err != nil {

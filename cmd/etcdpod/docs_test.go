@@ -67,6 +67,7 @@ func results() []result {
 		{"status --nodes", status.NodesStatus{}},
 		{"backup: the result; without the targets, the file beside the snapshot", backup.Result{}},
 		{"backups: a list of", backup.Entry{}},
+		{"fetch", backup.Fetched{}},
 		{"target check", backup.TargetReport{}},
 		{"verify", backup.Verdict{}},
 		{"rehearse", rehearse.Report{}},

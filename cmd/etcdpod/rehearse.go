@@ -43,6 +43,7 @@ etcdpod rehearse latest --dir /mnt/backups --etcd /usr/local/bin/etcd --memory 2
 				"$TMPDIR or /var/tmp for others"},
 			&cli.StringFlag{Name: "etcd", Usage: "start the etcd in the file `BINARY`"},
 			&cli.GenericFlag{Name: "memory", Value: &memory, Usage: "give etcd at most `SIZE` of memory of its own"},
+			identityFlag(), trustFlag(), unsignedFlag(),
 			&cli.DurationFlag{Name: "timeout", Value: rehearse.DefaultTimeout, Usage: "end it after so long"},
 		},
 		Action: s.rehearse,
@@ -59,7 +60,7 @@ func (s *session) rehearse(c *cli.Context) error {
 	}
 	o := rehearse.Options{File: c.Args().First(), Dir: c.String("dir"), Scratch: c.String("scratch"),
 		Etcd: c.String("etcd"), Memory: int64(*c.Generic("memory").(*size)), Timeout: c.Duration("timeout"),
-		Apart: s.apart}
+		Apart: s.apart, Unsealing: unsealing(c)}
 	spareMemory()
 	var r *rehearse.Report
 	err := s.anywhere(c, func(n *phases.Node, _ display) (err error) {

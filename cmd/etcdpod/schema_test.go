@@ -47,6 +47,7 @@ func documents() []document {
 		of("backup", "The last line of `backup`", resultOf[backup.Result]{}),
 		{"sidecar", "The file beside a snapshot", reflect.TypeOf(backup.SidecarOf).Out(0).Elem()},
 		of("backups", "What `backups` writes", []backup.Entry{}),
+		of("fetch", "What `fetch` writes", backup.Fetched{}),
 		of("target-check", "What `target check` writes", backup.TargetReport{}),
 		of("verify", "What `verify` writes", backup.Verdict{}),
 		of("rehearse", "What `rehearse` writes", rehearse.Report{}),

@@ -99,8 +99,9 @@ func read(args []string) (command string, asked bool) {
 				return "runs show", asked
 			}
 			return word, asked
-		case "status", "backup", "backups", "verify", "rehearse", "restore", "init", "join", "readdress", "remove",
-			"replace", "resume", "rollback", "prune", "version", "defrag":
+		case "status", "backup", "backups", "verify", "fetch", "rehearse", "restore",
+			"init", "join", "readdress", "remove", "replace",
+			"resume", "rollback", "prune", "version", "defrag":
 			return word, asked
 		}
 	}
@@ -125,7 +126,7 @@ func resultOf(command string, args []string) (name string, streams bool) {
 			return "apiserver-show-nodes", false
 		}
 		return "apiserver-show", false
-	case "backups", "verify", "rehearse", "runs", "prune", "version", "certs check",
+	case "backups", "verify", "fetch", "rehearse", "runs", "prune", "version", "certs check",
 		"target check", "members", "members move-leader", "members set-peer-url", "defrag", "upgrade plan":
 		return strings.ReplaceAll(command, " ", "-"), false
 	case "runs show":

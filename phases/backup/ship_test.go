@@ -17,6 +17,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/crashtest"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
+	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/internal/sim"
@@ -282,5 +283,88 @@ func TestTargetsThatMakeNoSenseAreRefused(t *testing.T) {
 			strings.Contains(err.Error(), "hunter22") {
 			t.Errorf("%s: %v", says, err)
 		}
+	}
+}
+
+// far is the engine of a world with real targets.
+func (w *backupWorld) far(wrap func(op.Store) op.Store) *engine.Node {
+	w.Process.Stores = wrapped{bind.NewStores(w.Process.Host.FS), wrap}
+	return w.Process.Node
+}
+
+func TestBackupsInTargetsAreListedAndFetched(t *testing.T) {
+	c := shipCases()[0]
+	c.options.SignKey = SignKey
+	w := newShipWorld(t, c)
+	made, err := w.send(c.options, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := made.Targets[0].URL()
+	if made.Path != url || !strings.HasPrefix(url, toA+"/1/etcd-cp1-") {
+		t.Errorf("it is said to be at %s, and at %s", made.Path, url)
+	}
+	cut := path.Join(shareA, "1/etcd-cp2-20200101T000000Z-r9.db.zst.age")
+	if err := w.Machine.Disk.Create(cut, []byte("half"), node.Mine(0o600)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := ListTargets(t.Context(), w.far(nil), []string{toA, toB})
+	l.Add(Listing{})
+	if err != nil || len(l.Entries) != 2 || !slices.Equal(l.Dirs, []string{toA, toB}) {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	good, half := l.Entries[0], l.Entries[1]
+	if good.Path != url || !good.Whole || good.Note != "" || good.Signature != SignedTrusted ||
+		good.Revision != simRevision {
+		t.Errorf("the good one is %+v", good)
+	}
+	if half.Whole || !strings.Contains(half.Note, "does not count") || half.SHA256 != "" {
+		t.Errorf("what was cut off is %+v", half)
+	}
+	fetch := func(f Fetching, wrap func(op.Store) op.Store) (Fetched, error) {
+		return Fetch(t.Context(), w.far(wrap), f, func(int64, int64) {})
+	}
+	to := Fetching{URL: url, Dir: "/backups"}
+	for says, l := range map[string]lying{"its SHA-256 is": {flip: true, part: ".age"},
+		"cut off": {cut: true, part: ".age"}, "sidecar of": {cut: true, part: ".json"},
+		"signature of": {flip: true, part: ".sig"}} {
+		before := w.Machine.Look(journal.Home)
+		_, err := fetch(to, func(s op.Store) op.Store { l := l; l.Store = s; return l })
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", says, err)
+		}
+		if now := w.Machine.Look(journal.Home); now != before {
+			t.Errorf("%s: it changed\n%s\ninto\n%s", says, before, now)
+		}
+	}
+	got, err := fetch(to, nil)
+	if err != nil || got.Path != "/backups/"+path.Base(url) || got.Signature != SignedTrusted {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if n, err := w.sealedBackup(got.Path); n != 1 || err != nil {
+		t.Errorf("fetched is %d, %v", n, err)
+	}
+	if _, err := fetch(to, nil); err == nil || !strings.Contains(err.Error(), "is there already") {
+		t.Errorf("once more: %v", err)
+	}
+	for says, f := range map[string]Fetching{
+		"has no backup":             {URL: strings.Replace(url, "-r5", "-r6", 1), Dir: "/backups"},
+		"needs the URL of a backup": {URL: toA, Dir: "/backups"}} {
+		if _, err := fetch(f, nil); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", says, err)
+		}
+	}
+	// Nobody here trusts the key any more.
+	if err := w.Machine.Disk.Remove(SignKey); err != nil {
+		t.Fatal(err)
+	}
+	to.Dir = "/var"
+	var refused *engine.RefusedError
+	if _, err := fetch(to, nil); !errors.As(err, &refused) || !strings.Contains(err.Error(), "nobody who is trusted") {
+		t.Errorf("of an unknown signer: %v", err)
+	}
+	to.Unsigned = true
+	if _, err := fetch(to, nil); err != nil {
+		t.Error(err)
 	}
 }

@@ -82,6 +82,11 @@ func signature(fsys node.Reader, snapshot string, sidecar []byte, trust []sealed
 	if err != nil {
 		return Signature{State: SignedNot, Reason: fmt.Sprintf("its signature cannot be read: %v", err)}
 	}
+	return signed(sidecar, sig, trust)
+}
+
+// signed checks a signature over a sidecar.
+func signed(sidecar, sig []byte, trust []sealed.Trusted) Signature {
 	by, err := sealed.Check(sidecar, sig, trust)
 	switch {
 	case err == nil:

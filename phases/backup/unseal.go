@@ -16,6 +16,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/internal/sealed"
+	"github.com/etcdpod/etcdpod/phases/observe"
 )
 
 // Checks of what is sealed, beside those of the snapshot inside.
@@ -29,6 +30,21 @@ type Unsealing struct {
 	Identity string // a file of age identities, or an SSH private key
 	Trust    string // whose signatures are believed; empty: the default list, if there is one
 	Unsigned bool   // one that nobody trusted has signed is taken, too
+}
+
+// OnHost has its files by their names on the node: a person gave those of this process.
+func (u Unsealing) OnHost(n *observe.Node) (Unsealing, error) {
+	for _, name := range []*string{&u.Identity, &u.Trust} {
+		if *name == "" {
+			continue
+		}
+		host, err := n.HostPath(*name)
+		if err != nil {
+			return u, err
+		}
+		*name = host
+	}
+	return u, nil
 }
 
 // SealedFile is a sealed backup as it lies there.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
@@ -24,6 +25,8 @@ type Options struct {
 	Memory  int64         // bytes that etcd may have of its own
 	Timeout time.Duration // for all of it
 	Apart   []string      // arguments with which this program does what may end a process
+
+	Unsealing backup.Unsealing // of a sealed backup; paths of this process
 }
 
 // The defaults.
@@ -114,9 +117,11 @@ func (r *rehearsal) all(ctx context.Context) (err error) {
 		return err
 	}
 	defer program.close()
-	if r.source, err = r.take(ctx); err != nil {
-		return err
-	}
+	return r.take(ctx, func() error { return r.restored(ctx, in, program) })
+}
+
+// restored restores the proven snapshot, and looks at what etcd makes of it.
+func (r *rehearsal) restored(ctx context.Context, in string, program *program) (err error) {
 	if err := r.checkRelease(program); err != nil {
 		return err
 	}

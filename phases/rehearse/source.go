@@ -23,10 +23,12 @@ type source struct {
 	report  *snapfile.Report
 }
 
-// take finds the snapshot and proves it. This is the one place that knows where snapshots come
-// from: all that follows takes a plain file.
-func (r *rehearsal) take(ctx context.Context) (*source, error) {
+// take finds the snapshot and proves it, and has then go on with it. This is the one place that
+// knows where snapshots come from: all that follows takes a plain file. What was sealed is in one
+// without a name, for as long as then takes.
+func (r *rehearsal) take(ctx context.Context, then func() error) error {
 	s := &source{}
+	r.source = s
 	var err error
 	if r.File == Latest {
 		s.path, err = r.latest(ctx)
@@ -34,24 +36,67 @@ func (r *rehearsal) take(ctx context.Context) (*source, error) {
 		s.path, err = r.look.HostPath(r.File)
 	}
 	if err != nil {
-		return s, err
+		return err
+	}
+	u, err := r.Unsealing.OnHost(r.look)
+	if err != nil {
+		return err
+	}
+	sealed, err := backup.LookSealed(r.look.FS, s.path, u)
+	if err != nil {
+		return err
+	}
+	if sealed != nil {
+		return r.unseal(ctx, sealed, u, then)
 	}
 	s.real = r.look.FS.Real(s.path)
 	var unread error
 	s.sidecar, unread = backup.SidecarOf(r.look.FS, s.path)
+	if err := r.prove(ctx, unread); err != nil {
+		return err
+	}
+	return then()
+}
+
+// unseal is take for a sealed backup.
+func (r *rehearsal) unseal(
+	ctx context.Context, sealed *backup.SealedFile, u backup.Unsealing, then func() error,
+) error {
+	if err := sealed.Bad(u.Unsigned); err != nil {
+		return err
+	}
+	ids, err := sealed.Identities(u.Identity)
+	if err != nil {
+		return err
+	}
+	r.source.sidecar = sealed.Sidecar
+	return sealed.InScratch(ctx, ids, func(done, total int64) {
+		r.tell("unseal", "unseal "+r.source.path, done, total)
+	}, func(file string) error {
+		r.source.real = file
+		if err := r.prove(ctx, nil); err != nil {
+			return err
+		}
+		return then()
+	})
+}
+
+// prove verifies the snapshot, and holds it against its sidecar.
+func (r *rehearsal) prove(ctx context.Context, unread error) (err error) {
+	s := r.source
 	s.report, err = snapfile.Check(ctx, s.real, snapfile.Options{Steps: backup.StepsIn(s.sidecar),
 		Progress: func(done, total int64) { r.tell("verify-snapshot", "verify "+s.path, done, total) }})
 	if bare := (*snapfile.Bad)(nil); errors.As(err, &bare) && bare.Bare {
-		return s, engine.WithHint(err, "a rehearsal needs a snapshot as `etcdpod backup` makes it; "+
+		return engine.WithHint(err, "a rehearsal needs a snapshot as `etcdpod backup` makes it; "+
 			backup.BareHint(s.path, s.real))
 	}
 	if err != nil {
-		return s, err
+		return err
 	}
 	if err := backup.Against(s.report, s.sidecar, unread, false); err != nil {
-		return s, engine.WithHint(err, backup.WithoutSidecar(s.path))
+		return engine.WithHint(err, backup.WithoutSidecar(s.path))
 	}
-	return s, nil
+	return nil
 }
 
 // latest is the newest backup: of this node, where it has an etcd and one is of it.

@@ -192,7 +192,7 @@ func (o restorer) source(ctx context.Context, n *observe.Node, f *observe.Facts)
 		n.Emit(engine.Event{Time: n.Clock.Now().UTC(), Node: f.Node, Phase: "verify-snapshot",
 			Operation: "verify the snapshot " + o.File, State: engine.Progressed, Done: done, Total: total})
 	}
-	if o.Unsealing, err = hostUnsealing(n, o.Unsealing); err != nil {
+	if o.Unsealing, err = o.Unsealing.OnHost(n); err != nil {
 		return nil, err
 	}
 	if s, err := backup.LookSealed(n.FS, file, o.Unsealing); s != nil || err != nil {

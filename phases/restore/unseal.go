@@ -51,21 +51,6 @@ func (o restorer) sealedSource(
 	return found, nil
 }
 
-// hostUnsealing has its files by their names on the node: a person gave those of this process.
-func hostUnsealing(n *observe.Node, u backup.Unsealing) (backup.Unsealing, error) {
-	for _, name := range []*string{&u.Identity, &u.Trust} {
-		if *name == "" {
-			continue
-		}
-		host, err := n.HostPath(*name)
-		if err != nil {
-			return u, err
-		}
-		*name = host
-	}
-	return u, nil
-}
-
 // badSealed says where better ones are.
 func badSealed(file string, err error) error {
 	if !engine.IsBadSnapshot(err) {

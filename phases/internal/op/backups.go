@@ -3,7 +3,6 @@ package op
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -217,14 +216,7 @@ func ReadSidecar(fsys node.Reader, name string) (s SidecarFile, st node.Stat, er
 func ReadSidecarBytes(fsys node.Reader, name string) (data []byte, s SidecarFile, st node.Stat, err error) {
 	data, st, err = fsys.ReadPlain(name, mostSidecar)
 	if err == nil {
-		err = json.Unmarshal(data, &s)
-	}
-	switch {
-	case err != nil:
-	case s.SHA256 == "":
-		err = errors.New("it does not say which snapshot it describes")
-	case s.Revision < 0 || s.Keys < 0 || s.SizeBytes < 0 || s.Sealed != nil && s.Sealed.SizeBytes < 0:
-		err = errors.New("it describes no snapshot: it has a negative number")
+		s, err = ParseSidecar(data)
 	}
 	return data, s, st, err
 }
