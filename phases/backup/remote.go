@@ -200,8 +200,8 @@ func Fetch(
 		return Fetched{}, engine.Refuse("take another backup: somebody has changed this one",
 			"the signature of %s in %s is wrong: %s", name, store, d.Signature.Reason)
 	case state != SignedTrusted && d.Sidecar.Sealed.Encryption != "" && !f.Unsigned:
-		return Fetched{}, engine.Refuse(UntrustedHint, "nobody who is trusted has signed %s in %s: %s", name, store,
-			d.Signature.Reason)
+		return Fetched{}, engine.Refuse(d.Signature.Hint(), "nobody who is trusted has signed %s in %s: %s", name,
+			store, d.Signature.Reason)
 	}
 	at := path.Join(f.Dir, path.Base(name))
 	if why, err := node.Exposed(n.Host.FS, f.Dir); err != nil || why != "" {

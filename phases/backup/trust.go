@@ -106,7 +106,13 @@ func ShortRecipient(name string) string {
 	return name[:min(len(name), 8)] + "…" + name[max(0, len(name)-8):]
 }
 
-// UntrustedHint says what to do where a person knows better than the signature.
-const UntrustedHint = "add the key of the node that took it to " + Trust + " (NAME ssh-ed25519 AAAA…), or " +
-	"give a list with --trust; --unsigned takes the backup all the same, though anybody who could write where it " +
-	"was kept may have made it"
+// Hint says what to do where a person knows better than the signature.
+func (s Signature) Hint() string {
+	const all = "--unsigned takes the backup all the same, though anybody who could write where it was kept may have " +
+		"made it"
+	if s.State == SignedNot {
+		return "if it was signed when it was taken, copy its .json.sig here, too; " + all
+	}
+	return "add the key of the node that took it to " + Trust + " (NAME ssh-ed25519 AAAA…), or give a list with " +
+		"--trust; " + all
+}

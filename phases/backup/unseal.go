@@ -134,7 +134,7 @@ func (f *SealedFile) Bad(unsigned bool) error {
 		return bad(CheckSidecar, "its sidecar is that of %s: it was renamed, or is another backup under this name",
 			s.Name)
 	case f.Signature.State != SignedTrusted && f.Encrypted && !unsigned:
-		return engine.Refuse(UntrustedHint, "nobody who is trusted has signed %s: %s", f.File, f.Signature.Reason)
+		return engine.Refuse(f.Signature.Hint(), "nobody who is trusted has signed %s: %s", f.File, f.Signature.Reason)
 	}
 	return nil
 }

@@ -156,7 +156,7 @@ func (v *Verdict) unsealed(
 	err := f.Bad(o.Unsigned)
 	var refused *engine.RefusedError
 	if errors.As(err, &refused) && f.Signature.State != SignedTrusted && !f.newer() {
-		v.Check, v.Reason, v.next = CheckSignature, f.Signature.Reason, UntrustedHint
+		v.Check, v.Reason, v.next = CheckSignature, f.Signature.Reason, f.Signature.Hint()
 		return nil
 	}
 	if err == nil && f.Encrypted && o.Identity == "" {

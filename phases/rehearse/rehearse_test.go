@@ -16,6 +16,7 @@ import (
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
 	"github.com/etcdpod/etcdpod/e2e/damage"
+	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/finding"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
@@ -36,6 +37,30 @@ func (w *world) kept() rehearse.Kept {
 	k, err := rehearse.Last(node.OS(w.root))
 	must(w.t, err)
 	return k
+}
+
+func TestASealedBackupIsRehearsedByWhoCanOpenIt(t *testing.T) {
+	w := newWorld(t)
+	s := of(t, binaries.Etcd36)
+	file, identity := w.sealed("snap/one.db.zst.age", s)
+	for what, u := range map[string]backup.Unsealing{
+		"nobody who is trusted":    {Identity: identity},
+		"is encrypted":             {Unsigned: true},
+		"cannot read the identity": {Unsigned: true, Identity: identity + "x"},
+	} {
+		var refused *engine.RefusedError
+		_, err := w.rehearse(rehearse.Options{File: file, Unsealing: u})
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	r, err := w.rehearse(rehearse.Options{File: file, Unsealing: backup.Unsealing{Unsigned: true, Identity: identity}})
+	must(t, err)
+	if r.Outcome != rehearse.OK || r.Keys != s.report.Keys || r.HashKV != s.report.HashKV ||
+		r.Path != "/snap/one.db.zst.age" {
+		t.Errorf("%+v", r)
+	}
+	w.nothingIsLeft()
 }
 
 func TestEveryReleaseIsRehearsedWithItsOwnEtcdAndWithTheOneInside(t *testing.T) {

@@ -1,6 +1,7 @@
 package rehearse_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdpod/etcdpod/e2e/binaries"
@@ -26,6 +28,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/internal/etcd"
 	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
+	"github.com/etcdpod/etcdpod/phases/internal/sealed"
 	"github.com/etcdpod/etcdpod/phases/rehearse"
 )
 
@@ -165,6 +168,20 @@ func (w *world) put(name string, s snapshot, change func(*op.SidecarFile)) strin
 	return file
 }
 
+// sealed puts a snapshot there as it leaves a node, with the identity that opens it; both files'
+// names are returned.
+func (w *world) sealed(name string, s snapshot) (file, identity string) {
+	w.t.Helper()
+	who, err := age.GenerateX25519Identity()
+	must(w.t, err)
+	to, err := sealed.ParseRecipient(who.Recipient().String())
+	must(w.t, err)
+	var out bytes.Buffer
+	_, err = sealed.Write(&out, bytes.NewReader(s.data), sealed.Options{To: []sealed.Recipient{to}})
+	must(w.t, err)
+	return w.write(name, out.String(), 0o600), w.write("identity", who.String(), 0o600)
+}
+
 func (w *world) rehearse(o rehearse.Options) (*rehearse.Report, error) {
 	return run(w.t.Context(), w.root, o, func(engine.Event) {})
 }
@@ -207,7 +224,7 @@ func fill(ctx context.Context, c *clientv3.Client, each int) error {
 		for _, resource := range []string{"configmaps/default", "pods/kube-system", "certificates.example.com/certs/a",
 			"secrets/default"} {
 			key := fmt.Sprintf("/registry/%s/%s-%02d", resource, "x", i)
-			if _, err := c.Put(ctx, key, sealed(key)); err != nil {
+			if _, err := c.Put(ctx, key, stored(key)); err != nil {
 				return err
 			}
 		}
@@ -232,8 +249,8 @@ func fill(ctx context.Context, c *clientv3.Client, each int) error {
 	return err
 }
 
-// sealed is a value as an API server stores it: that of a secret is encrypted with key1.
-func sealed(key string) string {
+// stored is a value as an API server stores it: that of a secret is encrypted with key1.
+func stored(key string) string {
 	if !strings.HasPrefix(key, "/registry/secrets/") {
 		return "k8s\x00 an object"
 	}
