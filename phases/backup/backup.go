@@ -34,8 +34,9 @@ type Options struct {
 	Compress  bool   // without encryption, too
 	// URLs of the targets that it is sent to. Away: it is kept there only, and Dir is where it is
 	// made.
-	To   []string
-	Away bool
+	To    []string
+	Away  bool
+	Rules KeepRules // which backups of this node stay in the targets; none: all
 
 	draft *op.Draft
 }

@@ -24,12 +24,22 @@ func (o Options) checkTargets() error {
 		}
 		seen[name] = true
 	}
+	if r := o.Rules; min(r.Last, r.Hourly, r.Daily, r.Weekly, r.Monthly) < 0 || r.Within < 0 {
+		return &engine.UsageError{Reason: "a rule needs a number of backups, 1 or more"}
+	}
+	if len(o.To) == 0 && !o.Rules.None() {
+		return &engine.UsageError{Reason: "--keep-last and the other rules work on targets, and need --to",
+			Hint: "on the node, --keep N keeps the newest"}
+	}
 	if o.Away && o.Keep > 0 {
 		return &engine.UsageError{Reason: "--keep works on a --dir: with --to alone, nothing is kept on the node",
 			Hint: "give the directory, too: --dir " + DefaultDir}
 	}
 	return nil
 }
+
+// KeepRules say which backups stay in a target.
+type KeepRules = op.KeepRules
 
 // reaching looks whether the targets are there.
 func (o Options) reaching() []op.Op {
@@ -44,7 +54,8 @@ func (o Options) ship() phase {
 	return phase{Name: "ship", Short: "send it to the targets, and read back what is there",
 		Plan: func(_ context.Context, f *Facts) (ops []op.Op, err error) {
 			for _, url := range o.To {
-				ops = append(ops, &op.ShipBackup{Workspace: o.workspace(f), URL: url, Away: o.Away})
+				ops = append(ops, &op.ShipBackup{Workspace: o.workspace(f), URL: url, Away: o.Away,
+					Rules: o.Rules, Since: f.Backup.Since, Doubt: o.doubt(f)})
 			}
 			return ops, nil
 		}}

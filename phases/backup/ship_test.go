@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -33,6 +34,8 @@ func shipCases() []backupCase {
 	return []backupCase{
 		{"to one target", Options{Dir: "/backups", To: []string{toA}, Away: true, EncryptTo: []string{testRecipient}},
 			3, 3},
+		{"by a rule", Options{Dir: "/backups", To: []string{toA}, Away: true, EncryptTo: []string{testRecipient},
+			SignKey: SignKey, Rules: KeepRules{Last: 2}}, 3, 3},
 		{"to two targets and a directory", Options{Dir: "/backups", To: []string{toA, toB},
 			EncryptTo: []string{testRecipient}}, 4, 3},
 	}
@@ -92,6 +95,9 @@ func (w *backupWorld) sent(share string) (whole int, more []string, err error) {
 			switch {
 			case !op.IsBackup(name) || strings.HasPrefix(name, "."):
 				backup, _, _ := strings.Cut(name, ".json")
+				if strings.HasSuffix(name, ".json") && !slices.Contains(names, backup) {
+					return 0, nil, fmt.Errorf("%s counts, and its data is not there", name)
+				}
 				if strings.HasPrefix(name, ".") || !slices.Contains(names, backup) {
 					more = append(more, name)
 				}
@@ -124,6 +130,12 @@ func TestABackupKilledOnItsWayIsWholeOrDoesNotCount(t *testing.T) {
 				}
 				for ; ; at += by {
 					w := newShipWorld(t, c)
+					for range w.options.Rules.Last { // there are as many as stay
+						if _, err := w.send(c.options, nil); err != nil {
+							t.Fatal(err)
+						}
+						w.Restart()
+					}
 					w.Machine.CrashAt = w.Machine.Steps + at
 					_, err := w.send(c.options, nil)
 					if !w.Machine.Crashed() {
@@ -155,7 +167,9 @@ func (w *backupWorld) afterStop() error {
 		if err != nil {
 			return fmt.Errorf("in %s: %w", share, err)
 		}
-		before[share] = whole
+		if before[share] = whole; whole < w.options.Rules.Last {
+			return fmt.Errorf("%s has only %d backups", share, whole)
+		}
 	}
 	if _, err := w.backups(); err != nil {
 		return err
@@ -173,7 +187,11 @@ func (w *backupWorld) afterStop() error {
 	}
 	for share, n := range before {
 		whole, more, err := w.sent(share)
-		if err != nil || whole != n+1 || len(more) > 0 {
+		want := n + 1
+		if last := w.options.Rules.Last; last > 0 {
+			want = min(want, last)
+		}
+		if err != nil || whole != want || len(more) > 0 {
 			return fmt.Errorf("%s has %d backups, and had %d; beside them %v; %v", share, whole, n, more, err)
 		}
 	}
@@ -220,7 +238,7 @@ func TestATargetThatDoesNotReturnWhatWasSentHasNoBackup(t *testing.T) {
 		"everything is refused, or lie": {refuse: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			one, both := shipCases()[0], shipCases()[1]
+			one, both := shipCases()[0], shipCases()[2]
 			w := newShipWorld(t, one)
 			lies := func(s op.Store) op.Store { l := l; l.Store = s; return l }
 			_, err := w.send(one.options, lies)
@@ -366,5 +384,102 @@ func TestBackupsInTargetsAreListedAndFetched(t *testing.T) {
 	to.Unsigned = true
 	if _, err := fetch(to, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// keeping is a target that keeps some names locked.
+type keeping struct {
+	op.Store
+	locked string
+}
+
+func (k keeping) Delete(ctx context.Context, name string) error {
+	if k.locked != "" && strings.Contains(name, k.locked) {
+		return op.ErrObjectLocked
+	}
+	return k.Store.Delete(ctx, name)
+}
+
+// short lists nothing but the first name.
+type short struct{ op.Store }
+
+func (s short) List(ctx context.Context, prefix string) iter.Seq2[op.Object, error] {
+	return func(yield func(op.Object, error) bool) {
+		for o, err := range s.Store.List(ctx, prefix) {
+			yield(o, err)
+			return
+		}
+	}
+}
+
+func TestRulesDeleteOnlyWhatIsThisNodesAndCounts(t *testing.T) {
+	o := Options{Dir: "/backups", To: []string{toA}, Away: true, EncryptTo: []string{testRecipient}, SignKey: SignKey}
+	w := newShipWorld(t, backupCase{options: o})
+	var sent []string
+	send := func(wrap func(op.Store) op.Store) string {
+		made, err := w.send(o, wrap)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Restart()
+		sent = append(sent, made.Targets[0].Name)
+		return made.Targets[0].Name
+	}
+	for range 4 {
+		send(nil)
+	}
+	read := func(name string) []byte {
+		data, err := w.Machine.ReadFile(path.Join(shareA, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	// What is not this node's, or does not count, stays whatever its name says.
+	others := map[string][]byte{}
+	for _, suffix := range []string{"", ".json", ".json.sig"} {
+		base := sent[0] + suffix
+		for old, other := range map[string]string{"etcd-cp1-": "etcd-cp2-", "-cp1-": "-cp1-x-", "1/": "2/",
+			"-r5": "-r4"} { // two other nodes, another cluster, and another backup
+			others[strings.Replace(base, old, other, 1)] = read(base)
+		}
+	}
+	forged := strings.Replace(sent[1], "-r5", "-r3", 1) // what nobody here has signed
+	others[forged] = read(sent[1])
+	others[forged+".json"] = bytes.ReplaceAll(read(sent[1]+".json"), []byte(path.Base(sent[1])),
+		[]byte(path.Base(forged)))
+	others[forged+".json.sig"] = read(sent[1] + ".json.sig")
+	for name, data := range others {
+		at := path.Join(shareA, name)
+		err := node.MkdirAll(w.Machine.Disk, path.Dir(at), node.Mine(0o700))
+		if err == nil {
+			err = w.Machine.Disk.Create(at, data, node.Mine(0o600))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func(name string) bool {
+		_, err := w.Machine.Lstat(path.Join(shareA, name))
+		return err == nil
+	}
+	o.Rules = KeepRules{Last: 2}
+	send(func(s op.Store) op.Store { return short{s} })
+	for _, name := range sent {
+		if !there(name) || !there(name+".json") {
+			t.Fatalf("after a short list %s is gone", name)
+		}
+	}
+	send(func(s op.Store) op.Store { return keeping{s, path.Base(sent[1])} })
+	for i, name := range sent {
+		stays := i == 1 || i >= len(sent)-2
+		if there(name) != stays || there(name+".json") != stays || there(name+".json.sig") != stays {
+			t.Errorf("%d, %s: it is there: %v", i, name, there(name))
+		}
+	}
+	for name := range others {
+		if !there(name) {
+			t.Errorf("%s is gone", name)
+		}
 	}
 }

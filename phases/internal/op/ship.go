@@ -91,10 +91,19 @@ type ShipBackup struct {
 	URL string `json:"url"`
 	// Away says that the backup is kept in targets only, and so has no path on the node.
 	Away bool `json:"away,omitempty"`
+	// Rules say which of this node's backups stay in the target; none: all.
+	Rules KeepRules `json:"rules,omitzero"`
+	// As in [KeepBackup].
+	Since time.Time `json:"since,omitzero"`
+	Doubt string    `json:"doubt,omitempty"`
 }
 
 func (s *ShipBackup) String() string {
-	return fmt.Sprintf("send it to %s, and read it back; its sidecar last", plainURL(s.URL))
+	text := fmt.Sprintf("send it to %s, and read it back; its sidecar last", plainURL(s.URL))
+	if !s.Rules.None() {
+		text += "; remove there what no rule keeps of this node's backups"
+	}
+	return text
 }
 
 func (s *ShipBackup) Do(ctx context.Context, t *Target) error {
@@ -137,6 +146,10 @@ func (s *ShipBackup) ship(ctx context.Context, t *Target, name string) error {
 		}
 	}
 	// The backup counts. What is left of others is no reason to say that it does not.
+	if err := s.keepByRule(ctx, t, store, name); err != nil && ctx.Err() == nil {
+		t.warn(finding.BackupCleanup, store.String(), "the backup in %s is good, but older ones could not be removed "+
+			"there: %v", store, err)
+	}
 	if err := sweepUncounted(ctx, t, store, path.Dir(name), s.sidecar.Node); err != nil && ctx.Err() == nil {
 		t.warn(finding.BackupCleanup, store.String(), "the backup in %s is good, but leftovers of interrupted ones "+
 			"could not be removed there: %v", store, err)
