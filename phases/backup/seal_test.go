@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"path"
 	"strings"
 	"testing"
@@ -170,5 +171,36 @@ func TestOptionsOfSealingThatMakeNoSenseAreRefused(t *testing.T) {
 		if err := o.check(); !errors.As(err, &usage) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v, and not %q", err, says)
 		}
+	}
+}
+
+// Whatever a power loss keeps of the last renames, a sidecar is never there without what it
+// describes.
+func TestASidecarNeverOutlivesWhatItDescribes(t *testing.T) {
+	c := backupCase{options: Options{Dir: "/backups", EncryptTo: []string{testRecipient}}, left: 4, already: 3}
+	whole := newBackupWorld(t, c)
+	if err := whole.backup(c.options); err != nil {
+		t.Fatal(err)
+	}
+	cuts := 0
+	for at, call := range whole.Machine.Calls {
+		if !strings.Contains(call, ".db.zst.age") {
+			continue
+		}
+		cuts++
+		for _, after := range []int{1, 2, 3} {
+			for seed := range uint64(16) {
+				w := newBackupWorld(t, c)
+				w.Machine.Disorderly, w.Machine.CrashAt = true, at+after
+				_ = w.backup(c.options)
+				w.Machine.PowerLoss(sim.MixUnsynced, rand.New(rand.NewPCG(1, seed)))
+				if n, err := w.backups(); err != nil || n < 3 {
+					t.Fatalf("%d steps after %q: %d, %v", after, call, n, err)
+				}
+			}
+		}
+	}
+	if cuts < 3 {
+		t.Errorf("only %d renames were cut off after: %q", cuts, whole.Machine.Calls)
 	}
 }

@@ -1,7 +1,6 @@
 package op
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -123,11 +122,11 @@ func (s *SealBackup) write(ctx context.Context, t *Target, name string) (sums se
 	if err := t.Host.FS.Create(name, nil, node.Mine(0o600)); err != nil {
 		return sums, err
 	}
-	to := &appender{fsys: t.Host.FS, name: name}
+	to := newAppender(t.Host.FS, name)
 	src := &watched{ctx: ctx, src: from, total: s.sidecar.SizeBytes, progress: t.progress}
 	sums, err = sealed.Write(to, src, sealed.Options{To: s.sealing.To})
-	if err == nil {
-		err = to.flush()
+	if written := to.finish(); err == nil {
+		err = written
 	}
 	if err == nil {
 		err = t.Host.FS.Sync(name)
@@ -275,42 +274,80 @@ func dropPlain(fsys node.FS, name string) error {
 	return nil
 }
 
-// appender writes to a file in large pieces, and syncs now and then: the last sync of a large file
-// would stall etcd's own.
+// appender writes to a file in large pieces, while the next ones are made, and syncs now and then:
+// the last sync of a large file would stall etcd's own. finish must be called.
 type appender struct {
-	fsys   node.FS
-	name   string
-	piece  bytes.Buffer
-	synced int64 // bytes since the last sync
+	fsys       node.FS
+	name       string
+	piece      []byte // being filled
+	full, free chan []byte
+	failed     chan struct{} // closed at the first error
+	ended      chan struct{}
+	err        error // once failed or ended
 }
 
 const (
 	pieceBytes = 1 << 20
+	pieces     = 4 // with the one that is being filled
 	syncBytes  = 64 << 20
 )
 
-func (a *appender) Write(p []byte) (int, error) {
-	a.piece.Write(p)
-	if a.piece.Len() < pieceBytes {
-		return len(p), nil
+func newAppender(fsys node.FS, name string) *appender {
+	a := &appender{fsys: fsys, name: name, piece: make([]byte, 0, pieceBytes), full: make(chan []byte, pieces),
+		free: make(chan []byte, pieces), failed: make(chan struct{}), ended: make(chan struct{})}
+	for range pieces - 1 {
+		a.free <- make([]byte, 0, pieceBytes)
 	}
-	return len(p), a.flush()
+	go a.append()
+	return a
 }
 
-func (a *appender) flush() error {
-	n := a.piece.Len()
-	if n == 0 {
-		return nil
+func (a *appender) append() {
+	defer close(a.ended)
+	synced := 0
+	for piece := range a.full {
+		if a.err != nil {
+			continue
+		}
+		a.err = a.fsys.Append(a.name, piece)
+		if synced += len(piece); a.err == nil && synced >= syncBytes {
+			synced = 0
+			a.err = a.fsys.Sync(a.name)
+		}
+		if a.err != nil {
+			close(a.failed)
+			continue
+		}
+		a.free <- piece[:0]
 	}
-	if err := a.fsys.Append(a.name, a.piece.Bytes()); err != nil {
-		return err
+}
+
+func (a *appender) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), cap(a.piece)-len(a.piece))
+		a.piece, rest = append(a.piece, rest[:n]...), rest[n:]
+		if len(a.piece) < cap(a.piece) {
+			break
+		}
+		a.full <- a.piece
+		select {
+		case a.piece = <-a.free:
+		case <-a.failed:
+			a.piece = nil
+			return 0, a.err
+		}
 	}
-	a.piece.Reset()
-	if a.synced += int64(n); a.synced < syncBytes {
-		return nil
+	return len(p), nil
+}
+
+// finish writes the rest, and waits until all is written.
+func (a *appender) finish() error {
+	if len(a.piece) > 0 {
+		a.full <- a.piece
 	}
-	a.synced = 0
-	return a.fsys.Sync(a.name)
+	close(a.full)
+	<-a.ended
+	return a.err
 }
 
 // watched is a reader that ends with its context, and tells how far it is.
