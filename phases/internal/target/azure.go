@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/md5"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -89,9 +90,10 @@ func summed(data []byte) *blockblob.StageBlockOptions {
 }
 
 // putBlocks writes small objects as blocks, too: a blob that is put whole must not meet blocks that
-// were cut off under its name.
+// were cut off under its name. The ids of blocks are nobody else's: with the same ones, of two that
+// write at once one would commit what the other has sent.
 func putBlocks(ctx context.Context, to *blockblob.Client, r io.Reader) error {
-	ids, buffer := []string{}, make([]byte, blockSize)
+	ids, buffer, own := []string{}, make([]byte, blockSize), rand.Text()
 	for ended := false; !ended; {
 		n, err := chunk(r, buffer)
 		if ended = err == io.EOF; err != nil && !ended {
@@ -100,7 +102,7 @@ func putBlocks(ctx context.Context, to *blockblob.Client, r io.Reader) error {
 		if n == 0 {
 			break
 		}
-		id := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%08d", len(ids)))
+		id := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%s-%08d", own, len(ids)))
 		if _, err := to.StageBlock(ctx, id, body(buffer[:n]), summed(buffer[:n])); err != nil {
 			return err
 		}
