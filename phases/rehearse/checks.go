@@ -10,7 +10,8 @@ import (
 )
 
 // checkPlace refuses a directory in which others could replace what is restored there.
-func (r *rehearsal) checkPlace(in, hint string) error {
+func (r *rehearsal) checkPlace(in string) error {
+	const hint = "choose another one with --scratch DIR"
 	if !node.IsDir(r.look.FS, in) {
 		return engine.Refuse(hint, "cannot restore in %s: %v", in, syscall.ENOTDIR)
 	}

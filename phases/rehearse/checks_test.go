@@ -73,9 +73,9 @@ func TestAPlaceThatWouldDoHarmIsRefused(t *testing.T) {
 	r.facts.Manifests = []observe.ManifestFile{{}}
 	for dir, says := range map[string]string{"/data": "etcd's own data", "/link": "etcd's own data",
 		"/manifests": "the kubelet runs", "/nowhere": "not a directory"} {
-		isRefused(t, r.checkPlace(dir, "--scratch"), says, "--scratch")
+		isRefused(t, r.checkPlace(dir), says, "--scratch")
 	}
-	if err := r.checkPlace("/free", ""); err != nil {
+	if err := r.checkPlace("/free"); err != nil {
 		t.Error(err)
 	}
 	// On a whole machine, others must not be able to replace the data.
@@ -86,7 +86,7 @@ func TestAPlaceThatWouldDoHarmIsRefused(t *testing.T) {
 	if err := os.Chmod(open, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	isRefused(t, planned("/", snapfile.Report{}).checkPlace(open, "--scratch"), "others could replace", "--scratch")
+	isRefused(t, planned("/", snapfile.Report{}).checkPlace(open), "others could replace", "--scratch")
 }
 
 func TestAnOlderEtcdIsRefusedOrReplaced(t *testing.T) {

@@ -76,7 +76,10 @@ func (r *rehearsal) count(ctx context.Context, c *etcd.Client) (err error) {
 	}
 	each := file.SizeBytes/max(1, file.Revisions) + 1
 	r.Resources, err = c.ResourcesAt(ctx, file.Revision, min(most, max(least, atOnce/each)),
-		func(done, total int64) { r.tell("count", "count the objects in etcd", done, total) })
+		func(done, total int64) { // in bytes, as elsewhere
+			share := float64(done) / float64(max(1, total))
+			r.tell("count", "read the objects in etcd", int64(share*float64(file.SizeBytes)), file.SizeBytes)
+		})
 	if err != nil {
 		return err
 	}

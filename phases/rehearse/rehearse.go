@@ -175,7 +175,6 @@ func (r *rehearsal) tell(phase, what string, done, total int64) {
 // scratchIn is the directory in which the scratch directory is made: that of etcdpod on a node, and
 // elsewhere one for what is larger than a memory may hold.
 func (r *rehearsal) scratchIn() (string, error) {
-	const hint = "choose another one with --scratch DIR"
 	in := r.Scratch
 	switch {
 	case in != "":
@@ -195,5 +194,5 @@ func (r *rehearsal) scratchIn() (string, error) {
 			in = dir
 		}
 	}
-	return in, r.checkPlace(in, hint)
+	return in, r.checkPlace(in)
 }
