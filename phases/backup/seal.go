@@ -189,7 +189,7 @@ func (s *Sealing) signer() string {
 
 // notes are what a person should know of it beforehand.
 func (s *Sealing) notes() []finding.Finding {
-	if s == nil || s.Key != nil || len(s.To) == 0 {
+	if s == nil || s.Key != nil {
 		return nil
 	}
 	return []finding.Finding{finding.New(finding.BackupUnsigned, "", "nothing signs this backup: %s. Whoever can "+

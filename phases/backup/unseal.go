@@ -73,7 +73,9 @@ func LookSealed(fsys node.Reader, file string, u Unsealing) (*SealedFile, error)
 	case !errors.Is(err, fs.ErrNotExist):
 		f.Unread = fmt.Errorf("cannot read the sidecar %s: %w", op.SidecarOf(f.real), err)
 	}
-	f.Encrypted = sealed.IsEncrypted(head) || f.sealed() != nil && f.sealed().Encryption != ""
+	// What was put under the name of an encrypted one, and is none, must not pass for a plain one.
+	f.Encrypted = sealed.IsEncrypted(head) || f.sealed() != nil && f.sealed().Encryption != "" ||
+		strings.HasSuffix(f.real, sealed.Encrypted)
 	if !f.Encrypted && f.sealed() == nil {
 		return nil, nil
 	}
@@ -133,7 +135,7 @@ func (f *SealedFile) Bad(unsigned bool) error {
 	case s != nil && s.Name != path.Base(f.real):
 		return bad(CheckSidecar, "its sidecar is that of %s: it was renamed, or is another backup under this name",
 			s.Name)
-	case f.Signature.State != SignedTrusted && f.Encrypted && !unsigned:
+	case f.Signature.State != SignedTrusted && !unsigned:
 		return engine.Refuse(f.Signature.Hint(), "nobody who is trusted has signed %s: %s", f.File, f.Signature.Reason)
 	}
 	return nil

@@ -148,6 +148,37 @@ func TestDamageForgeryAndReplayOfASealedBackupAreNamed(t *testing.T) {
 			put(t, k.file, get(t, forged.file))
 			put(t, op.SidecarOf(k.file), get(t, op.SidecarOf(forged.file)))
 		}, "signature", "does not belong", true},
+		"a plain snapshot under this name": {func(t *testing.T, k kept) {
+			put(t, k.file, plain)
+			remove(t, op.SidecarOf(k.file))
+		}, "signature", "no sidecar", true},
+		"a plain snapshot and sidecar under this name": {func(t *testing.T, k kept) {
+			put(t, k.file, plain)
+			rewrite(t, op.SidecarOf(k.file), func(b []byte) []byte {
+				return bytes.Replace(b, []byte(`"sealed"`), []byte(`"other"`), 1)
+			})
+			remove(t, op.SignatureOf(k.file))
+		}, "sidecar", "a plain snapshot", true},
+		"only compressed, by somebody, under this name": {func(t *testing.T, k kept) {
+			var packed bytes.Buffer
+			sums, err := sealed.Write(&packed, bytes.NewReader(plain), sealed.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, k.file, packed.Bytes())
+			var s op.SidecarFile
+			if err := json.Unmarshal(get(t, op.SidecarOf(k.file)), &s); err != nil {
+				t.Fatal(err)
+			}
+			s.Sealed.Encryption, s.Sealed.Recipients, s.Sealed.SHA256 = "", nil, sums.Stored.SHA256
+			s.Sealed.SizeBytes = sums.Stored.Size
+			data, err := json.Marshal(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, op.SidecarOf(k.file), data)
+			remove(t, op.SignatureOf(k.file))
+		}, "signature", "there is no signature", true},
 		"forged, and not signed": {func(t *testing.T, k kept) { remove(t, op.SignatureOf(k.file)) },
 			"signature", "there is no signature", true},
 		"signed by somebody else": {func(t *testing.T, k kept) {
