@@ -134,7 +134,8 @@ func usage(t *testing.T, command string) (code int, output string) {
 		args[last] = root + args[last] // a file, which must be on that node
 	}
 	if slices.Contains([]string{"backup", "restore", "prune", "remove", "replace", "readdress"}, args[2]) ||
-		strings.HasPrefix(command, "apiserver set ") || strings.HasPrefix(command, "upgrade --") {
+		strings.HasPrefix(command, "apiserver set ") || strings.HasPrefix(command, "upgrade --") ||
+		strings.HasPrefix(command, "downgrade ") {
 		args = append(args, "--dry-run") // which asks nobody
 	}
 	return etcdpod(t, args...)

@@ -13,13 +13,15 @@
 //	request           certs.Request
 //	apiserver         apiserver.Set, as a joint workflow apiserver.Joint
 //	upgrade           as a joint workflow upgrade.Joint
+//	downgrade         as a joint workflow upgrade.DownJoint
 //
 // restore.Together, members.Remove, members.Replace, members.ReaddressTogether,
-// apiserver.SetTogether and upgrade.Together plan the joint workflows, and what they return carries
-// the plan out. members.PlanMove and members.PlanPeerURL change the cluster by one request, and
-// defrag.Plan has each member do what nothing undoes: there is nothing to journal. Commands that
-// only look have no phases: status.Of and status.OfNodes, members.List, certs.Check, apiserver.Show
-// and apiserver.ShowNodes, upgrade.Ahead, backup.List and backup.Verify. rehearse.Rehearse leaves
-// nothing that a journal would have to know. prune.Delete deletes what runs kept.
+// apiserver.SetTogether, upgrade.Together and upgrade.DownTogether plan the joint workflows, and
+// what they return carries the plan out. members.PlanMove, members.PlanPeerURL and
+// upgrade.PlanCancel change the cluster by one request, and defrag.Plan has each member do what
+// nothing undoes: there is nothing to journal. Commands that only look have no phases: status.Of
+// and status.OfNodes, members.List, certs.Check, apiserver.Show and apiserver.ShowNodes,
+// upgrade.Ahead, backup.List and backup.Verify. rehearse.Rehearse leaves nothing that a journal
+// would have to know. prune.Delete deletes what runs kept.
 // docs/architecture.md shows how it all fits together.
 package phases

@@ -27,6 +27,8 @@ func tooLate() map[string]engine.TooLate {
 		"apiserver": {Why: "the API server serves with the new settings",
 			Afterwards: run("`etcdpod apiserver set` changes them again")},
 		"upgrade": {Why: "the version of the cluster rises once all members run the new etcd",
-			Afterwards: run("the way back is etcd's own downgrade, or a restore of the backup that the run has taken")},
+			Afterwards: run("the way back is `etcdpod downgrade`, or a restore of the backup that the run has taken")},
+		"downgrade": {Why: "members may run the older etcd already, and the data of all are of its minor",
+			Afterwards: run("once it has ended, `etcdpod upgrade` goes up again")},
 	}
 }

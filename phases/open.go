@@ -110,7 +110,7 @@ func Open(c Config) (*Node, error) {
 // joints are the workflows that several nodes carry out as one run.
 func joints() []together.Joint {
 	return []together.Joint{restore.Joint(), members.RemoveJoint(), members.ReplaceJoint(), members.HandoverJoint(),
-		members.ReaddressJoint(), apiserver.Joint(), upgrade.Joint()}
+		members.ReaddressJoint(), apiserver.Joint(), upgrade.Joint(), upgrade.DownJoint()}
 }
 
 // ServeApart does the part of an operation that may end its process, whatever one does about it,

@@ -82,6 +82,7 @@ func results() []result {
 		{"members set-peer-url", members.PeerChange{}},
 		{"defrag", defrag.Report{}},
 		{"upgrade plan", upgrade.Report{}},
+		{"downgrade cancel", upgrade.Cancel{}},
 		{"prune", prune.Plan{}},
 		{"--dry-run of backup, restore, certs renew, certs generate-csr and apiserver set", engine.Plan{}},
 		{"--dry-run of a run on several nodes", engine.TogetherPlan{}},

@@ -86,12 +86,16 @@ func habits() map[string]string {
 		"alarm disarm": "run `etcdpod defrag`: it disarms NOSPACE once every database is below its quota; " +
 			"`etcdctl alarm disarm` gives no space back",
 	}
+	all["downgrade enable"] = "run `etcdpod downgrade --to VERSION --nodes cp1,cp2,cp3`: it enables it, and replaces " +
+		"the members"
+	all["downgrade validate"] = "run `etcdpod downgrade --to VERSION --nodes cp1,cp2,cp3 --dry-run`"
 	for own, runs := range map[string]string{"init": "init", "join": "join", "replace": "replace MEMBER",
-		"readdress": "readdress", "defrag": "defrag", "upgrade": "upgrade --to VERSION"} {
+		"readdress": "readdress", "defrag": "defrag", "upgrade": "upgrade --to VERSION",
+		"downgrade": "downgrade --to VERSION"} {
 		all["member "+own] = "run `etcdpod " + runs + "`"
 	}
 	for _, does := range []string{"list", "add", "remove", "update", "promote", "init", "join", "replace",
-		"readdress", "defrag", "upgrade"} {
+		"readdress", "defrag", "upgrade", "downgrade"} {
 		all["members "+does] = all["member "+does]
 	}
 	for _, word := range []string{"endpoint health", "endpoint status", "endpoint hashkv",
@@ -99,7 +103,7 @@ func habits() map[string]string {
 		all[word] = state
 	}
 	for _, word := range []string{"compact", "compaction", "get", "put", "del", "txn", "watch", "lease", "lock",
-		"elect", "auth", "user", "role", "check perf", "check datascale", "make-mirror", "downgrade"} {
+		"elect", "auth", "user", "role", "check perf", "check datascale", "make-mirror"} {
 		all[word] = notOurs + "`etcdctl " + word + "` does"
 	}
 	for _, word := range []string{"reset", "token", "config", "kubeconfig", "certs certificate-key"} {

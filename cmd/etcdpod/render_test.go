@@ -237,7 +237,8 @@ func TestWhatIsDoneIsNotCalledFailedBecauseNobodyCanBeTold(t *testing.T) {
 
 func TestOnlyRootMayChangeARealNode(t *testing.T) {
 	for _, command := range []string{"backup", "restore f", "resume", "rollback", "prune --yes",
-		"members move-leader --yes", "members set-peer-url cp1 https://a:1 --yes", "defrag --yes"} {
+		"members move-leader --yes", "members set-peer-url cp1 https://a:1 --yes", "defrag --yes",
+		"downgrade cancel --yes"} {
 		s := &session{stdout: io.Discard, stderr: io.Discard,
 			env: func(string) string { return "" }, uid: 1000, args: append(strings.Fields(command), "--dry-run=false")}
 		err := s.run(t.Context())

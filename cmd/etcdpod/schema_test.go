@@ -52,7 +52,8 @@ func documents() []document {
 		of("verify", "What `verify` writes", backup.Verdict{}),
 		of("rehearse", "What `rehearse` writes", rehearse.Report{}),
 		of("run", "The last line of `restore`, `init`, `join`, their phases, `remove`, `replace`, `readdress`, "+
-			"`upgrade`, `certs renew`, `apiserver set`, `resume` and `rollback`", resultOf[engine.RunSummary]{}),
+			"`upgrade`, `downgrade`, `certs renew`, `apiserver set`, `resume` and `rollback`",
+			resultOf[engine.RunSummary]{}),
 		of("runs", "What `runs` writes", []engine.RunSummary{}),
 		of("runs-show", "What `runs show` writes", engine.RunReport{}),
 		of("runs-show-follow", "The last line of `runs show --follow`", resultOf[engine.RunReport]{}),
@@ -65,10 +66,11 @@ func documents() []document {
 		of("members-set-peer-url", "What `members set-peer-url` writes", members.PeerChange{}),
 		of("defrag", "What `defrag` writes", defrag.Report{}),
 		of("upgrade-plan", "What `upgrade plan` writes", upgrade.Report{}),
+		of("downgrade-cancel", "What `downgrade cancel` writes", upgrade.Cancel{}),
 		of("prune", "What `prune` writes", prune.Plan{}),
 		of("plan", "What --dry-run writes, for a run on one node", engine.Plan{}),
-		of("plan-nodes", "What --dry-run writes, for a run on several nodes, and always for `remove`, `replace` and "+
-			"`upgrade`", engine.TogetherPlan{}),
+		of("plan-nodes", "What --dry-run writes, for a run on several nodes, and always for `remove`, `replace`, "+
+			"`upgrade` and `downgrade`", engine.TogetherPlan{}),
 		of("version", "What `version` writes", build{}),
 		of("event", "A line before the last of a command that carries out a run", engine.Event{}),
 		of("error", "The last line on standard error of a command that failed", failure{}),

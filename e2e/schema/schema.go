@@ -94,6 +94,11 @@ func read(args []string) (command string, asked bool) {
 			return word, asked
 		case "target":
 			return strings.Join(words[i:min(i+2, len(words))], " "), asked
+		case "downgrade":
+			if i+1 < len(words) && words[i+1] == "cancel" {
+				return "downgrade cancel", asked
+			}
+			return word, asked
 		case "runs":
 			if i+1 < len(words) && words[i+1] == "show" {
 				return "runs show", asked
@@ -127,7 +132,8 @@ func resultOf(command string, args []string) (name string, streams bool) {
 		}
 		return "apiserver-show", false
 	case "backups", "verify", "fetch", "rehearse", "runs", "prune", "version", "certs check",
-		"target check", "members", "members move-leader", "members set-peer-url", "defrag", "upgrade plan":
+		"target check", "members", "members move-leader", "members set-peer-url", "defrag", "upgrade plan",
+		"downgrade cancel":
 		return strings.ReplaceAll(command, " ", "-"), false
 	case "runs show":
 		if has("--follow") || has("-f") {
@@ -140,8 +146,8 @@ func resultOf(command string, args []string) (name string, streams bool) {
 		return "plan", false
 	case command == "backup", command == "certs generate-csr":
 		return strings.ReplaceAll(command, " ", "-"), true
-	case slices.Contains([]string{"restore", "init", "join", "readdress", "remove", "replace", "upgrade", "resume",
-		"rollback", "certs renew", "apiserver set"}, command):
+	case slices.Contains([]string{"restore", "init", "join", "readdress", "remove", "replace", "upgrade", "downgrade",
+		"resume", "rollback", "certs renew", "apiserver set"}, command):
 		return "run", true
 	}
 	return "", false

@@ -55,6 +55,7 @@ func TestEveryCommandWritesJSONAsItsSchemaSays(t *testing.T) {
 	hold("runs-show-follow", last("runs", "show", "--follow"))
 	hold("prune", last("prune", "--dry-run"))
 	hold("upgrade-plan", c.typed("cp1", "etcdpod upgrade plan -o json", 5))
+	hold("downgrade-cancel", c.typed("cp1", "etcdpod downgrade cancel --yes -o json", 0))
 	hold("status-nodes", c.typed("cp1", "etcdpod status --nodes cp1,cp2,cp3 -o json", 6))
 	hold("apiserver-show-nodes", c.typed("cp1", "etcdpod apiserver show --nodes cp1,cp2,cp3 -o json", 0))
 	hold("plan-nodes", c.typed("cp1", "etcdpod restore --nodes cp1,cp2,cp3 --dry-run -o json "+b.file, 0))

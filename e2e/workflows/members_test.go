@@ -29,6 +29,7 @@ type listing struct {
 
 type listedMember struct {
 	ID, Name, Role, Error, Version, Node string
+	StorageVersion                       string
 	Started, Own, Answers                bool
 	PeerURLs, ClientURLs, Alarms         []string
 	SilentSince                          time.Time

@@ -62,6 +62,10 @@ type Asked interface {
 	// HashKV returns the first endpoint's own hash of the keys up to a revision, and the revision
 	// that it is compacted to.
 	HashKV(ctx context.Context, a op.Access, revision int64) (hash uint32, compacted int64, err error)
+	// Downgrading is the version that a downgrade goes to which has not ended; empty: none.
+	Downgrading(ctx context.Context, a op.Access) (string, error)
+	// ValidateDowngrade asks whether etcd would let a downgrade to a version such as 3.6.0 begin.
+	ValidateDowngrade(ctx context.Context, a op.Access, target string) error
 }
 
 // AccessFlags are what the command line says about how to reach etcd. Certificates are paths of

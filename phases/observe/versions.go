@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/etcdpod/etcdpod/phases/internal/flags"
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/templates"
@@ -61,6 +62,14 @@ func EtcdMinors() []string { return []string{"3.5", "3.6", "3.7"} }
 // KubernetesMinors are the releases of Kubernetes for which kubeadm's set-up of etcd is known, the
 // oldest first.
 func KubernetesMinors() []string { return templates.Minors() }
+
+// NewestEtcd is the release of a minor, such as 3.6, that is known best here; empty: none is.
+func NewestEtcd(line string) string {
+	if r := flags.Of(line); r != nil {
+		return r.Version
+	}
+	return ""
+}
 
 // ImageVersion returns 3.6.5 for registry.k8s.io/etcd:3.6.5-0, and for etcd:v3.6.5.
 func ImageVersion(image string) string {

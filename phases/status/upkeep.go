@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -32,8 +33,10 @@ func (s seen) judgeDowngrade() found {
 	if l == nil || l.Downgrade == "" {
 		return nil
 	}
-	return one(finding.EtcdDowngrade, l.Downgrade, "a downgrade of etcd to %s was enabled and has not ended: replace "+
-		"the members one by one, or take it back with `etcdctl downgrade cancel`", l.Downgrade)
+	line := fmt.Sprintf("3.%d", observe.EtcdMinor(l.Downgrade))
+	return one(finding.EtcdDowngrade, l.Downgrade, "a downgrade of etcd to %s was enabled and has not ended: finish "+
+		"it with `etcdpod downgrade --to %s`, and --nodes where there are several, or cancel it with `etcdpod "+
+		"downgrade cancel`", line, cmp.Or(observe.NewestEtcd(line), line+".N"))
 }
 
 // refusesBehind is how many entries a member may be behind before it refuses requests as too many

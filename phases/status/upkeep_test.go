@@ -34,7 +34,8 @@ func TestStatusWarnsOfWhatWillNotGoOnForLong(t *testing.T) {
 		{"a version without", func(s *seen) { s.facts.Live.Version = "3.5.26" }, "", ""},
 		{"one of which nothing is known", func(s *seen) { s.facts.Live.Version = "3.9.0-alpha.0" }, "", ""},
 		{"a downgrade that was forgotten", func(s *seen) { s.facts.Live.Downgrade = "3.5.0" }, finding.EtcdDowngrade,
-			"etcdctl downgrade cancel"},
+			"finish it with `etcdpod downgrade --to 3.5.35`, and --nodes where there are several, or cancel it " +
+				"with `etcdpod downgrade cancel`"},
 		{"a member that cannot keep up", func(s *seen) { s.facts.Live.Committed, s.facts.Live.Applied = 9000, 3999 },
 			finding.MemberBehind, "the last 5001 entries"},
 		{"a member that applies what came just now", func(s *seen) {

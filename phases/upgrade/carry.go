@@ -37,6 +37,9 @@ type Part struct {
 	Rises   bool       // the minor is another one afterwards
 	Backup  bool       // it is taken here
 	Tag     string     // for kubeadm's ClusterConfiguration; empty: not from here
+	Down    bool       // by etcd's own protocol, to the minor before
+	Enables bool       // the downgrade is enabled from here
+	Adopted bool       // somebody has enabled it before: it is not cancelled
 	Others  []op.Other // all other members, by their client URLs
 	Cluster uint64     // etcd's id of it
 	Turn    int        // from 1; 0: it has none
@@ -79,6 +82,9 @@ type (
 
 // carrying is the workflow of one node's part.
 func (p Part) carrying() workflow {
+	if p.Down {
+		return p.goingDown()
+	}
 	return workflow{Name: "upgrade", Stakes: stakes, Phases: []phase{
 		p.preflight(),
 		p.pullImages(),
@@ -213,14 +219,24 @@ func (p Part) replacement(f *Facts) []op.Op {
 	if len(p.Others) > 0 {
 		ops = append(ops, &others)
 	}
-	ops = append(ops, f.unchanged(),
-		&op.MakeDirectory{Path: kept, Attr: node.Mine(0o700)},
-		&op.StopKubelet{Before: f.Served(f.Ready, p.wait())},
-		&end,
-		&op.ReplaceManifest{Path: m.Path, Data: f.After.File.Data, Change: f.Change,
-			Old: sum(m.Data), Kept: path.Join(kept, path.Base(m.Path))},
+	ops = append(ops, f.unchanged())
+	if p.Down {
+		ops = append(ops, p.held(f, false))
+	}
+	ops = append(ops, &op.MakeDirectory{Path: kept, Attr: node.Mine(0o700)},
+		&op.StopKubelet{Before: f.Served(f.Ready, p.wait())})
+	switch {
+	case p.Down && len(p.Others) > 0: // while it is away, the version of the cluster does not rise
+		ops = append(ops, &end, p.held(f, true))
+	case p.Down: // nobody else can be asked
+		ops = append(ops, p.held(f, true), &end)
+	default:
+		ops = append(ops, &end)
+	}
+	ops = append(ops, &op.ReplaceManifest{Path: m.Path, Data: f.After.File.Data, Change: f.Change,
+		Old: sum(m.Data), Kept: path.Join(kept, path.Base(m.Path))},
 		&again)
-	if len(p.Others) > 0 && !p.Last { // past the commit point nothing is undone
+	if len(p.Others) > 0 && !p.Last && !p.Down { // past the commit point nothing is undone
 		ops = append(ops, &back)
 	}
 	watched := observe.WatchedIn(f.Manifests, f.After.File, f.After.Container)

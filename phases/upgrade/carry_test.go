@@ -129,25 +129,32 @@ func (w upgrader) backup(_ context.Context, _ *observe.Node, run string) (*op.Ta
 			Sidecar: op.Sidecar{Node: w.Name}}}, nil, nil
 }
 
-func (w upgrader) looker() looker { return looker{w.cluster, w.seen, w.backup} }
+func (w upgrader) valid(context.Context, *observe.Node, string) error { return nil }
+
+func (w upgrader) looker() looker { return looker{w.cluster, w.seen, w.backup, w.valid} }
 
 func (w upgrader) outcome() (string, error) {
 	want := newText(w.Name)
 	if w.patch {
 		want = strings.Replace(etcdText(w.Name), oldEtcd, w.to(), 1)
 	}
+	return w.outcomeOf(etcdText(w.Name), want)
+}
+
+// outcomeOf holds the node to one of two manifests.
+func (w upgrader) outcomeOf(was, want string) (string, error) {
 	v, err := w.OldOrNew(func(look string) error {
 		now, err := w.Machine.ReadFile(etcdFile)
 		if err != nil || string(now) != want {
 			return fmt.Errorf("the manifest is\n%s\nand not\n%s\n%v", now, want, err)
 		}
-		rest := strings.Replace(w.First, fmt.Sprintf("%q", etcdText(w.Name)), fmt.Sprintf("%q", want), 1)
+		rest := strings.Replace(w.First, fmt.Sprintf("%q", was), fmt.Sprintf("%q", want), 1)
 		if rest != look {
 			return fmt.Errorf("more has changed: it looks like\n%s\nand not\n%s", look, rest)
 		}
 		return nil
 	})
-	text := map[string]string{"old": etcdText(w.Name), "new": want}[v]
+	text := map[string]string{"old": was, "new": want}[v]
 	switch {
 	case err != nil:
 		return "", err

@@ -54,7 +54,13 @@ func rewritten(pod *observe.EtcdPod, image, from, to string) (edited *manifests.
 
 // renamed writes one flag as another one, in its place. Feature gates are one flag for all.
 func renamed(m *manifests.Manifest, container, name string, to flags.Given) (*manifests.Manifest, error) {
-	raw, _ := m.Flag(container, name) // with its variables
+	raw, there := m.Flag(container, name) // with its variables
+	switch {
+	case name == gatesFlag && there: // each gate becomes a flag: the first in its place
+		return m.RenameFlag(container, gatesFlag, to.Name, to.Value)
+	case name == gatesFlag:
+		return m.SetFlagOnce(container, to.Name, to.Value)
+	}
 	if to.Name != gatesFlag {
 		return m.RenameFlag(container, name, to.Name, raw)
 	}

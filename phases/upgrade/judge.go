@@ -41,8 +41,12 @@ func (j *judging) runsEverywhere() bool {
 // judge returns all that is found, the worst first.
 func (j *judging) judge(table []Member) []Finding {
 	j.found = []Finding{}
-	for _, one := range []func(){j.judgeVersions, j.judgeGates, j.judgeCluster, j.judgeMembers, j.judgeData,
-		j.judgeV2, j.judgeNodes, j.judgeKubernetes} {
+	checks := []func(){j.judgeVersions, j.judgeGates, j.judgeCluster, j.judgeMembers, j.judgeData, j.judgeV2,
+		j.judgeNodes, j.judgeKubernetes}
+	if j.down {
+		checks = []func(){j.judgeDown, j.judgeCluster, j.judgeMembers, j.judgeNodes, j.judgeTried}
+	}
+	for _, one := range checks {
 		one()
 	}
 	j.judgeFlags(table)
@@ -88,8 +92,8 @@ func (j *judging) judgeVersions() {
 			"this etcdpod knows etcd %s to %s, and not %s", releases[0].Minor, releases[len(releases)-1].Minor,
 			j.to.line())
 	case j.to.before(j.high):
-		j.say(Blocks, "give a version that is newer than all that run; a downgrade goes by etcd's own protocol, which "+
-			"begins with `etcdctl downgrade validate`", finding.UpgradeOlder, j.to.String(),
+		j.say(Blocks, "give a version that is newer than all that run; to the minor before goes `etcdpod downgrade`",
+			finding.UpgradeOlder, j.to.String(),
 			"%s is older than %s, which runs: that would be a downgrade", j.to, j.high)
 	case j.to.minor > j.low.minor+1:
 		next, _ := newestOf(j.low.minor + 1)
@@ -165,9 +169,9 @@ func (j *judging) judgeCluster() {
 		j.say(Blocks, next, finding.EtcdAlarm, a.Name+" of member "+etcd.FormatID(a.MemberID),
 			"the alarm %s of %s is raised", a.Name, j.nameOf(a.MemberID))
 	}
-	if j.downgrade != "" {
-		j.say(Blocks, "end it, or take it back: `etcdctl downgrade cancel`", finding.EtcdDowngrade, j.downgrade,
-			"a downgrade to %s was enabled and has not ended", j.downgrade)
+	if j.downgrade != "" && !(j.down && j.goesTo()) {
+		j.say(Blocks, "end it with `etcdpod downgrade`, or cancel it: `etcdpod downgrade cancel`",
+			finding.EtcdDowngrade, j.downgrade, "a downgrade to %s was enabled and has not ended", j.downgrade)
 	}
 	switch j.voters() {
 	case 1:
@@ -229,7 +233,11 @@ func (j *judging) judgeMembers() {
 				s.RunsFor.Seconds(), justStarted)
 		}
 		if m.answers && s == nil && !j.isUnseen(m) {
-			j.say(Doubts, "name all of them: `etcdpod upgrade plan --nodes "+strings.Join(j.allNodes(), ",")+"`",
+			command := "etcdpod upgrade plan"
+			if j.down {
+				command = "etcdpod downgrade --to " + j.to.String()
+			}
+			j.say(Doubts, "name all of them: `"+command+" --nodes "+strings.Join(j.allNodes(), ",")+"`",
 				finding.NodesUnseen, m.name, "nobody has looked at the data, the flags and the disk of %s", m.called())
 		}
 	}

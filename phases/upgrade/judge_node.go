@@ -109,12 +109,7 @@ func (j *judging) judgeNodes() {
 // judgeKubernetes holds the version against what kubeadm uses for the API servers that run, and for
 // their next minor: further ahead nobody tries it.
 func (j *judging) judgeKubernetes() {
-	oldest, node := 0, ""
-	for _, s := range j.seen {
-		if minor := observe.KubernetesMinor(s.Kubernetes); minor > 0 && (oldest == 0 || minor < oldest) {
-			oldest, node = minor, s.Node
-		}
-	}
+	oldest, node := j.oldestKubernetes()
 	if oldest == 0 {
 		return
 	}
@@ -135,6 +130,17 @@ func (j *judging) judgeKubernetes() {
 			"kubeadm would set up etcd %s on a node that joins, as long as its ClusterConfiguration does not say %s",
 			j.joins(own), j.to)
 	}
+}
+
+// oldestKubernetes is the lowest minor of the API servers that run, and a node with it; 0: none is
+// known.
+func (j *judging) oldestKubernetes() (oldest int, node string) {
+	for _, s := range j.seen {
+		if minor := observe.KubernetesMinor(s.Kubernetes); minor > 0 && (oldest == 0 || minor < oldest) {
+			oldest, node = minor, s.Node
+		}
+	}
+	return oldest, node
 }
 
 // joins is the version that kubeadm sets up on a node that joins: that of its ClusterConfiguration,
@@ -208,11 +214,13 @@ func (j *judging) judgeFlag(s *Seen, f FlagChange) {
 		j.on(s.Node, weight, "remove one of them from "+s.File+" first", finding.EtcdFlagUnknown, subject,
 			"%s and %s are the same to etcd %s, which refuses both at once", f.Given, f.Other, line)
 	case flags.Renamed, flags.Gated:
-		then, next := "exits at once with the old name", "nothing: `etcdpod upgrade` writes it so in "+s.File
-		if !f.Stops {
-			then, next = "goes without it under the old name", "write it so yourself, together with the new image"
+		weight, then, next := Notes, "exits at once with the old name", "nothing: `etcdpod upgrade` writes it so in "+
+			s.File
+		if !f.Stops { // only flags are rewritten
+			weight, then = Blocks, "goes without it under the old name"
+			next = "give it as a flag in " + s.File + " first, which is rewritten"
 		}
-		j.on(s.Node, Notes, next, finding.EtcdFlagRenamed, subject,
+		j.on(s.Node, weight, next, finding.EtcdFlagRenamed, subject,
 			"%s is %s in etcd %s, which %s", f.Given, f.Becomes, line, then)
 	case flags.Awakened:
 		j.on(s.Node, Notes, "remove it from "+s.File+", unless it is meant", finding.EtcdFlagUnknown, subject,

@@ -135,13 +135,13 @@ func TestWhatWouldNotEndWellIsRefusedWithTheReason(t *testing.T) {
 	l := reachable("3.5.35")
 	l.members[1].behind = 7
 	v, _ := parse("3.6.16")
-	err := refused(l.plan(v), []journal.Peer{{Name: "cp1", Host: "cp1"}, {Name: "cp2", Host: "10.0.0.2"}})
+	err := refused(l.plan(v), []journal.Peer{{Name: "cp1", Host: "cp1"}, {Name: "cp2", Host: "10.0.0.2"}}, false)
 	var is *engine.RefusedError
 	if !errors.As(err, &is) || !strings.Contains(err.Error(), "cp2 is 7 entries behind") ||
 		!strings.Contains(is.Hint, "etcdpod upgrade plan --to 3.6.16 --nodes cp1,cp2=10.0.0.2") {
 		t.Errorf("%v", err)
 	}
-	if err := refused(reachable("3.5.35").plan(v), nil); err != nil {
+	if err := refused(reachable("3.5.35").plan(v), nil, false); err != nil {
 		t.Error(err)
 	}
 }

@@ -22,6 +22,7 @@ import (
 type Options struct {
 	To    string // empty: the newest of the minor that runs, and of the next
 	Nodes []journal.Peer
+	Down  bool // it is a downgrade
 	// How the nodes are reached.
 	SSHCommand, RemoteCommand string
 }
@@ -39,6 +40,7 @@ func Ahead(ctx context.Context, n *together.Node, o Options) (Report, error) {
 // looked is all that was seen.
 type looked struct {
 	cluster
+	down   bool // it is about a downgrade
 	seen   []Seen
 	unseen []unseenNode
 }
@@ -242,6 +244,9 @@ func (l *looked) plan(to version) Plan {
 // left is what a member's upgrade by hand may have left: kubeadm does not know of it.
 func (j *judging) left() []Finding {
 	j.found = []Finding{}
+	if j.down {
+		return j.found
+	}
 	j.judgeKubernetes()
 	return slices.DeleteFunc(j.found, func(f Finding) bool { return f.Code != finding.KubeadmSetting })
 }
@@ -249,6 +254,9 @@ func (j *judging) left() []Finding {
 // typed is the command that carries it out.
 func (j *judging) typed() string {
 	command := "etcdpod upgrade --to " + j.to.String()
+	if j.down {
+		command = "etcdpod downgrade --to " + j.to.String()
+	}
 	if len(j.members) > 1 {
 		command += " --nodes " + strings.Join(j.allNodes(), ",")
 	}

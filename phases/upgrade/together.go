@@ -66,6 +66,7 @@ type looker struct {
 	cluster func(context.Context, *observe.Node) (cluster, error)
 	seen    func(ctx context.Context, n *observe.Node, q Question, run string) (*Facts, error)
 	backup  func(ctx context.Context, n *observe.Node, run string) (*op.TakeBackup, []finding.Finding, error)
+	valid   func(ctx context.Context, n *observe.Node, target string) error // of a downgrade
 }
 
 func looksReal() looker {
@@ -88,6 +89,7 @@ func looksReal() looker {
 			return all, nil
 		},
 		backup: backup.Within,
+		valid:  validates,
 	}
 }
 
@@ -196,10 +198,11 @@ func (l looker) planAll(
 	if err := o.Check(); err != nil {
 		return nil, plan, err
 	}
-	if t, err = n.Convene(ctx, "upgrade", together.NodesAt(o.Nodes, o.SSHCommand, o.RemoteCommand)); err != nil {
+	workflow := map[bool]string{false: "upgrade", true: "downgrade"}[o.Down]
+	if t, err = n.Convene(ctx, workflow, together.NodesAt(o.Nodes, o.SSHCommand, o.RemoteCommand)); err != nil {
 		return t, plan, err
 	}
-	all := &looked{}
+	all := &looked{down: o.Down}
 	if all.cluster, err = l.cluster(ctx, n.Look); err != nil {
 		return t, plan, err
 	}
@@ -212,7 +215,11 @@ func (l looker) planAll(
 	}
 	to, _ := parse(o.To)
 	judged := all.plan(to)
-	if err := refused(judged, t.Cluster.Nodes); err != nil {
+	if err := refused(judged, t.Cluster.Nodes, o.Down); err != nil {
+		return t, plan, err
+	}
+	adopted := (&judging{looked: all, to: to}).goesTo()
+	if err := l.validated(ctx, n.Look, o, judged, adopted); err != nil {
 		return t, plan, err
 	}
 	parts, err := all.parts(judged, o, t.Cluster.Coordinator)
@@ -230,7 +237,10 @@ func (l looker) planAll(
 }
 
 // refused is the verdict of `upgrade plan`, unless it says that all ends well.
-func refused(p Plan, nodes []journal.Peer) error {
+func refused(p Plan, nodes []journal.Peer, down bool) error {
+	if down {
+		return refusedDown(p)
+	}
 	if p.Verdict == Well || p.Verdict == Nothing {
 		return nil
 	}
@@ -258,8 +268,8 @@ func (l *looked) parts(judged Plan, o TogetherOptions, coordinator string) (all 
 		if m.Node == "" {
 			continue // the verdict is good: it runs that version, on a node that nobody has named
 		}
-		p := Part{To: o.To, Rises: to.minor > low.minor, Cluster: l.id, WaitTimeout: o.WaitTimeout,
-			PullTimeout: o.PullTimeout}
+		p := Part{To: o.To, Down: o.Down, Rises: to.minor > low.minor && !o.Down, Cluster: l.id,
+			WaitTimeout: o.WaitTimeout, PullTimeout: o.PullTimeout}
 		if v, ok := parse(m.Version); judged.Verdict != Nothing && ok && v != to {
 			turns++
 			p.Image, p.From, p.Turn = m.Image, v.line(), turns
@@ -271,7 +281,7 @@ func (l *looked) parts(judged Plan, o TogetherOptions, coordinator string) (all 
 	}
 	for _, s := range l.seen { // one without a member has nothing to do
 		if !slices.ContainsFunc(all, func(n named) bool { return n.node == s.Node }) {
-			all = append(all, named{s.Node, Part{To: o.To}})
+			all = append(all, named{s.Node, Part{To: o.To, Down: o.Down}})
 		}
 	}
 	tells, tag := l.tag(to, judged, coordinator)
@@ -282,6 +292,9 @@ func (l *looked) parts(judged Plan, o TogetherOptions, coordinator string) (all 
 		if p.node == tells {
 			p.Tag = tag
 		}
+	}
+	if o.Down {
+		enabling(all, (&judging{looked: l, to: to}).goesTo())
 	}
 	return all, nil
 }
@@ -390,7 +403,11 @@ func stakesOfAll(plans []engine.NodePlan, parts []named) (all engine.Stakes) {
 		"prune`"
 	if slices.ContainsFunc(parts, func(p named) bool { return p.Last }) {
 		back = "until the last member's turn, `etcdpod rollback`; with that one the version of the cluster rises, " +
-			"and the way back is etcd's own downgrade, or a restore of the backup that this run takes"
+			"and the way back is `etcdpod downgrade`, or a restore of the backup that this run takes"
+	}
+	if slices.ContainsFunc(parts, func(p named) bool { return p.Enables }) {
+		back = "until the data of all members are of the older minor, `etcdpod rollback`; from the first member on " +
+			"that is replaced, `etcdpod upgrade` afterwards, or a restore of the backup that this run takes"
 	}
 	all.Back = []string{back}
 	return all

@@ -46,7 +46,8 @@ func (b Etcd) Started(ctx context.Context, a op.Access) (m op.Answer, err error)
 	err = b.With(ctx, a, func(c *etcd.Client) error {
 		s := c.Status(ctx)[0]
 		m = op.Answer{ClusterID: s.ClusterID, MemberID: s.MemberID, Leader: s.Leader, Revision: s.Revision,
-			Version: s.Version, Storage: s.StorageVersion, Applied: s.RaftApplied, Committed: s.RaftIndex}
+			Version: s.Version, Storage: s.StorageVersion, Downgrade: s.Downgrade,
+			Applied: s.RaftApplied, Committed: s.RaftIndex}
 		return s.Err
 	})
 	return m, err

@@ -17,8 +17,9 @@ func neverOpen() []string {
 
 // newSince are the kinds that no stored version had: their runs are stored with the next version.
 func newSince() []string {
-	return []string{"admit-newcomer", "await-answer", "await-cluster-version", "await-others", "await-serving",
-		"await-version", "drop-unsealed", "end-pod", "exchange-both", "exchange-contents", "give-up-reserve",
+	return []string{"admit-newcomer", "await-answer", "await-cluster-version", "await-downgraded", "await-others",
+		"await-serving", "await-storage-version", "await-version", "cancel-downgrade", "drop-unsealed",
+		"enable-downgrade", "end-pod", "exchange-both", "exchange-contents", "give-up-reserve", "hold-downgrade",
 		"name-newcomer", "pull-image", "put-back-manifest", "remove-member", "see-manifest", "see-newcomer",
 		"set-image-tag", "set-peer-urls", "stop-member", "take-backup", "unseal-snapshot", "write-manifest"}
 }

@@ -24,6 +24,7 @@ type someone struct {
 	swapped   [2]string         // directories that were exchanged
 	restart   bool              // the kubelet ran when they stopped all
 	lost      error             // something of theirs is gone
+	cancelled string            // a downgrade that they have cancelled
 	told      string            // the last error before they mend
 	given     []string          // writes on a disk that they took away, after they were told
 }
@@ -85,6 +86,10 @@ func deeds() []deed {
 		}, (*someone).bringBack},
 		{"takes away the snapshot", func(s *someone) bool { return s.takeAway("/backup/snapshot.db") },
 			(*someone).bringBack},
+		{"cancels a downgrade", func(s *someone) bool {
+			s.cancelled = s.Machine.CancelDowngrade()
+			return s.cancelled != ""
+		}, (*someone).enableAgain},
 		{"reboots the node", func(s *someone) bool { s.Machine.Reboot(sim.DropUnsynced, nil); return true }, nothing},
 	}
 }
@@ -285,6 +290,13 @@ func (s *someone) swapBack() {
 func (s *someone) fill(below string) bool {
 	s.Machine.Full, s.Machine.FullBelow = true, below
 	return true
+}
+
+// enableAgain is for a run that cannot go back any more. One that can does.
+func (s *someone) enableAgain() {
+	if s.open() != "" && s.Committed() {
+		s.Machine.Downgrade(s.cancelled)
+	}
 }
 
 func (s *someone) free() { s.Machine.Full = false }

@@ -133,6 +133,7 @@ const (
 	UpgradeOlder     Code = "upgrade-older"
 	UpgradeFloor     Code = "upgrade-floor"
 	UpgradeAdvised   Code = "upgrade-advised"
+	DowngradeMinors  Code = "downgrade-minors"
 	EtcdStorageOld   Code = "etcd-storage-old"
 	EtcdDataLearner  Code = "etcd-data-learner"
 	EtcdDataRemoved  Code = "etcd-data-removed"

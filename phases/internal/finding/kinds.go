@@ -173,7 +173,7 @@ func ofEtcd() []Kind {
 			"Upgrade etcd to the newest 3.5 first."},
 		{EtcdDowngrade, Warning,
 			"A downgrade of the cluster was enabled and has not ended: version and data are held at the older one.",
-			"Finish it, or `etcdctl downgrade cancel`."},
+			"Finish it with `etcdpod downgrade`, or `etcdpod downgrade cancel`."},
 		{EtcdGrows, Warning,
 			"At the pace of the last backups, etcd's file reaches its quota within 30 days.",
 			"Find out what grows: `etcdpod verify` counts the keys of a backup. Then delete, or raise the quota."},

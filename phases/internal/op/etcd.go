@@ -75,9 +75,10 @@ type Answer struct {
 	Members   int
 	Keys      int64
 
-	// Of [Etcd.Started] alone: what it runs, of which minor its data are (3.5 does not say), and
-	// how far it has come in raft's log.
+	// Of [Etcd.Started] alone: what it runs, of which minor its data are, to which version a
+	// downgrade goes that has not ended (3.5 says neither), and how far it has come in raft's log.
 	Version, Storage   string
+	Downgrade          string
 	Applied, Committed uint64
 }
 
@@ -148,6 +149,14 @@ type Etcd interface {
 	// ClusterVersion is the minor by which the members work together, as the first endpoint tells
 	// it.
 	ClusterVersion(ctx context.Context, a Access) (string, error)
+	// Downgrading is the version that a downgrade goes to which has not ended; empty: none.
+	Downgrading(ctx context.Context, a Access) (string, error)
+	// ValidateDowngrade asks whether etcd would let a downgrade to a version such as 3.6.0 begin.
+	ValidateDowngrade(ctx context.Context, a Access, target string) error
+	// EnableDowngrade begins one, if it is valid.
+	EnableDowngrade(ctx context.Context, a Access, target string) error
+	// CancelDowngrade takes one back. It is no error if there is none.
+	CancelDowngrade(ctx context.Context, a Access) error
 	// Members returns the members as a quorum knows them.
 	Members(ctx context.Context, a Access) ([]Member, error)
 	// AddLearner adds a member without a vote, and returns the id that etcd gives it. etcd refuses

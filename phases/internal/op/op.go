@@ -177,6 +177,11 @@ var kinds = map[string]Op{
 	"await-version":           &AwaitVersion{},
 	"await-cluster-version":   &AwaitClusterVersion{},
 	"set-image-tag":           &SetImageTag{},
+	"cancel-downgrade":        &CancelDowngrade{},
+	"enable-downgrade":        &EnableDowngrade{},
+	"await-storage-version":   &AwaitStorageVersion{},
+	"hold-downgrade":          &HoldDowngrade{},
+	"await-downgraded":        &AwaitDowngraded{},
 }
 
 // former maps the old names of kinds to what each name meant. Journals with these names are

@@ -140,7 +140,7 @@ func (a *AwaitVersion) look(ctx context.Context, t *Target, goal *uint64) error 
 	case a.ClusterID != 0 && own.ClusterID != uint64(a.ClusterID):
 		return &finalError{fmt.Errorf("etcd of another cluster, %x, answers at %s", own.ClusterID,
 			a.Access.Endpoints[0])}
-	case own.Version != a.Version:
+	case !sameRelease(own.Version, a.Version):
 		return fmt.Errorf("etcd %s runs there", own.Version)
 	}
 	all, at := []Answer{own}, []string{a.Access.Endpoints[0]}
@@ -170,6 +170,18 @@ func (a *AwaitVersion) look(ctx context.Context, t *Target, goal *uint64) error 
 		}
 	}
 	return nil
+}
+
+// sameRelease says whether two texts name one release: etcd may say 3.6.16+vendor of itself, and an
+// image's tag v3.6.16-0.
+func sameRelease(a, b string) bool { return releaseIn(a) == releaseIn(b) }
+
+func releaseIn(text string) string {
+	text = strings.TrimPrefix(text, "v")
+	if i := strings.IndexAny(text, "-+"); i >= 0 {
+		text = text[:i]
+	}
+	return text
 }
 
 // startedAt asks at each URL by itself: the member is at one of them.

@@ -121,6 +121,9 @@ func (m *Machine) Runs() string {
 func (m *Machine) Digest(content func(name string, data []byte) (string, []byte)) uint64 {
 	h := fnv.New64a()
 	fmt.Fprintln(h, m.Runs())
+	if m.Members != nil && m.Members.Downgrade != "" {
+		fmt.Fprintln(h, m.Members.Downgrade)
+	}
 	m.digest(h, "/", rootInode, content)
 	for _, p := range m.pending {
 		fmt.Fprintln(h, len(p))

@@ -22,6 +22,10 @@ type Members struct {
 	// The peer URL of a member whose machine is gone, on another node.
 	Dead string `json:",omitempty"`
 
+	// Downgrade is the version of a downgrade that is enabled; the leader ends it once all members
+	// run that minor.
+	Downgrade string `json:",omitempty"`
+
 	// Hosts are the addresses that this node has or had, if members are told apart by theirs: then
 	// they find each other only at the URLs that they list.
 	Hosts []string `json:",omitempty"`
@@ -298,13 +302,20 @@ func (e Etcd) Started(_ context.Context, at op.Access) (op.Answer, error) {
 	v := e.M.runs()
 	a := op.Answer{ClusterID: ClusterID, Leader: 1, Version: v, Applied: 100, Committed: 100}
 	if minorOf(v) > "3.5" {
-		a.Storage = e.M.clusterVersion()
+		a.Storage, a.Downgrade = e.M.clusterVersion(), e.M.downgrading()
 	}
 	return a, nil
 }
 
-// ClusterVersion is the lowest minor that any member runs.
-func (e Etcd) ClusterVersion(context.Context, op.Access) (string, error) {
+// ClusterVersion is the lowest minor that any member runs, or to which a downgrade is enabled.
+// Members elsewhere always run, and tell it.
+func (e Etcd) ClusterVersion(_ context.Context, at op.Access) (string, error) {
+	if other := e.M.at(at.Endpoints); other != nil {
+		return Etcd{M: other}.ClusterVersion(context.Background(), op.Access{})
+	}
+	if e.M.elsewhereAt(at.Endpoints) {
+		return e.M.clusterVersion(), nil
+	}
 	if e.M.running("etcd") == nil || e.M.SickEtcd {
 		return "", errors.New("connection refused")
 	}
@@ -325,16 +336,96 @@ func (m *Machine) runs() string {
 // minorOf is 3.6 for 3.6.16.
 func minorOf(v string) string { return v[:max(0, strings.LastIndex(v, "."))] }
 
-func (m *Machine) clusterVersion() string {
-	all := []*Machine{m}
-	if m.Others != nil {
-		all = m.Others()
+func (e Etcd) Downgrading(context.Context, op.Access) (string, error) {
+	if e.M.running("etcd") == nil || e.M.SickEtcd {
+		return "", errors.New("connection refused")
 	}
+	return e.M.downgrading(), nil
+}
+
+func (e Etcd) ValidateDowngrade(context.Context, op.Access, string) error { return nil }
+
+func (e Etcd) EnableDowngrade(_ context.Context, _ op.Access, target string) error {
+	return e.change("enable the downgrade", func(s *Members) error {
+		s.Downgrade = target
+		return nil
+	})
+}
+
+func (e Etcd) CancelDowngrade(context.Context, op.Access) error {
+	return e.change("cancel the downgrade", func(s *Members) error {
+		s.Downgrade = ""
+		return nil
+	})
+}
+
+// elsewhereAt says whether a member is meant whose machine is not simulated.
+func (m *Machine) elsewhereAt(urls []string) bool {
+	return m.Others == nil && m.Members != nil && len(m.Members.Hosts) > 0 && len(urls) > 0 &&
+		!strings.Contains(urls[0], "//127.0.0.1:") && !strings.Contains(urls[0], "//"+m.Members.Hosts[0]+":")
+}
+
+// CancelDowngrade is what somebody else does to the cluster. It returns the version of the
+// downgrade that was enabled; empty: none was.
+func (m *Machine) CancelDowngrade() (was string) {
+	if m.Members == nil || m.downgrading() == "" {
+		return ""
+	}
+	was = m.Members.Downgrade
+	m.Downgrade("")
+	return was
+}
+
+// Downgrade enables a downgrade to a version on all members; empty: none.
+func (m *Machine) Downgrade(to string) {
+	for _, one := range m.all() {
+		one.Members.Downgrade = to
+	}
+}
+
+// downgrading is the version of a downgrade that has not ended.
+func (m *Machine) downgrading() string {
+	if m.Members == nil || m.lowest() == m.Members.Downgrade && m.highest() == m.Members.Downgrade {
+		return ""
+	}
+	return m.Members.Downgrade
+}
+
+func (m *Machine) clusterVersion() string {
+	if to := m.downgrading(); to != "" {
+		return to
+	}
+	return m.lowest()
+}
+
+// all are the machines of all members that are known here.
+func (m *Machine) all() []*Machine {
+	if m.Others == nil {
+		return []*Machine{m}
+	}
+	return m.Others()
+}
+
+// lowest is the lowest minor that any member runs, such as 3.6.0, and highest the highest: one that
+// is stopped is left out of the one, and is the highest itself.
+func (m *Machine) lowest() string {
 	lowest := ""
-	for _, one := range all {
+	for _, one := range m.all() {
 		if v := minorOf(one.runs()); !one.off && v != "" && (lowest == "" || v < lowest) {
 			lowest = v
 		}
 	}
 	return lowest + ".0"
+}
+
+func (m *Machine) highest() string {
+	highest := ""
+	for _, one := range m.all() {
+		v := minorOf(one.runs())
+		if v == "" && !one.off {
+			v = "stopped"
+		}
+		highest = max(highest, v)
+	}
+	return highest + ".0"
 }
