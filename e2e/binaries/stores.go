@@ -29,9 +29,9 @@ func S3Server(ctx context.Context) (string, error) {
 }
 
 // AzureServer returns the arguments that run the blob service of Azurite, after installing it from
-// npm if need be. It needs node, and is the only server here that is not a Go module.
+// npm if need be, and node from Debian. It is the only server here that is not a Go module.
 func AzureServer(ctx context.Context) ([]string, error) {
-	node, err := exec.LookPath("node")
+	node, err := nodeProgram(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("cannot run azurite: %w", err)
 	}
@@ -61,4 +61,18 @@ func AzureServer(ctx context.Context) ([]string, error) {
 		}
 	}
 	return []string{node, program}, nil
+}
+
+// nodeProgram returns the path of node, after installing it with npm if need be.
+func nodeProgram(ctx context.Context) (string, error) {
+	node, err := exec.LookPath("node")
+	if _, without := exec.LookPath("npm"); err == nil && without == nil {
+		return node, nil
+	}
+	for _, args := range [][]string{{"update"}, {"install", "--yes", "--no-install-recommends", "nodejs", "npm"}} {
+		if err := run(ctx, "/", "apt-get", args...); err != nil {
+			return "", err
+		}
+	}
+	return exec.LookPath("node")
 }
