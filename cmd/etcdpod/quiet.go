@@ -59,7 +59,9 @@ func quietly(result any) []string {
 	switch r := result.(type) {
 	case outcome:
 		return quietly(r.Result)
-	case *backup.Sidecar:
+	case backup.Result:
+		return r.Where()
+	case backup.Fetched:
 		return []string{r.Path}
 	case []backup.Entry:
 		return each(r, func(e backup.Entry) string { return e.Path })
@@ -118,6 +120,14 @@ func wrongIn(result any) []engine.Finding {
 		return r.Findings
 	case *backup.Verdict:
 		return r.Findings
+	case backup.TargetReport:
+		var all []engine.Finding
+		for _, step := range r.Steps {
+			if !step.OK {
+				all = append(all, engine.Finding{Severity: "critical", Text: step.Why})
+			}
+		}
+		return all
 	case *rehearse.Report:
 		return r.Findings
 	}

@@ -95,6 +95,19 @@ type Result struct {
 	Targets []Shipped `json:"targets,omitempty"` // that it was sent to
 }
 
+// Where are the places that hold it: its path on the node, and its URLs in targets.
+func (r Result) Where() (all []string) {
+	if r.Path != "" {
+		all = append(all, r.Path)
+	}
+	for _, to := range r.Targets {
+		if to.Proven {
+			all = append(all, to.URL())
+		}
+	}
+	return all
+}
+
 // Shipped is what became of a backup on its way to a target.
 type Shipped = op.Shipped
 

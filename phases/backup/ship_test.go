@@ -92,8 +92,7 @@ func (w *backupWorld) sent(share string) (whole int, more []string, err error) {
 			return 0, nil, err
 		}
 		for _, name := range names {
-			switch {
-			case !op.IsBackup(name) || strings.HasPrefix(name, "."):
+			if !op.IsBackup(name) || strings.HasPrefix(name, ".") {
 				backup, _, _ := strings.Cut(name, ".json")
 				if strings.HasSuffix(name, ".json") && !slices.Contains(names, backup) {
 					return 0, nil, fmt.Errorf("%s counts, and its data is not there", name)

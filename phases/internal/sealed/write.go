@@ -121,8 +121,10 @@ var (
 	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 )
 
-// IsEncrypted and IsCompressed say what a stream begins as.
-func IsEncrypted(head []byte) bool  { return bytes.HasPrefix(head, ageMagic) }
+// IsEncrypted says whether a stream begins as age's do.
+func IsEncrypted(head []byte) bool { return bytes.HasPrefix(head, ageMagic) }
+
+// IsCompressed says whether a stream begins as zstd's do.
 func IsCompressed(head []byte) bool { return bytes.HasPrefix(head, zstdMagic) }
 
 // HeadSize is how many bytes of a file IsEncrypted and IsCompressed look at.

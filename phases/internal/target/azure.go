@@ -96,7 +96,7 @@ func putBlocks(ctx context.Context, to *blockblob.Client, r io.Reader) error {
 	ids, buffer, own := []string{}, make([]byte, blockSize), rand.Text()
 	for ended := false; !ended; {
 		n, err := chunk(r, buffer)
-		if ended = err == io.EOF; err != nil && !ended {
+		if ended = errors.Is(err, io.EOF); err != nil && !ended {
 			return err
 		}
 		if n == 0 {

@@ -140,7 +140,7 @@ func (f file) fill(ctx context.Context, part string, r io.Reader) error {
 				return err
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return f.fs.Sync(part)
 		}
 		if err != nil {
@@ -163,7 +163,7 @@ func (f file) Open(_ context.Context, name string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, f.fails("read", name, err)
 	}
-	defer held.Close()
+	defer func() { _ = held.Close() }()
 	at := path.Join(held.Dir, path.Base(name))
 	st, err := f.fs.Lstat(at)
 	if err == nil && !st.Mode.IsRegular() {

@@ -46,7 +46,7 @@ func (s *s3) Put(ctx context.Context, name string, r io.Reader) error {
 	first := make([]byte, partSize)
 	n, err := chunk(r, first)
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		err = s.putWhole(ctx, name, first[:n])
 	case err == nil:
 		err = s.putParts(ctx, name, first, r)
@@ -140,10 +140,10 @@ func (s *s3) sendParts(
 		}
 		parts = append(parts, minio.CompletePart{PartNumber: number, ETag: part.ETag,
 			ChecksumSHA256: kept.Get("X-Amz-Checksum-Sha256")})
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return parts, nil
 		}
-		if n, err = chunk(r, buffer); err != nil && err != io.EOF {
+		if n, err = chunk(r, buffer); err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
 		if n == 0 { // it ended with a whole part

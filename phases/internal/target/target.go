@@ -120,7 +120,7 @@ type reading struct {
 
 func (r reading) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = r.words(err)
 	}
 	return n, err
