@@ -109,7 +109,7 @@ func (s *session) backup(c *cli.Context) error {
 		from = "; etcd " + made.EtcdVersion
 	}
 	s.done(c, outcome{made.Result, made.Findings}, func(w io.Writer) {
-		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, %s%s; %s\n", made.Where()[0], engine.Size(made.SizeBytes),
+		fmt.Fprintf(w, "%s\n%s at revision %d, %d keys, %s%s; %s\n", made.Path, engine.Size(made.SizeBytes),
 			made.Revision, made.Keys, proven, from, short(engine.Seconds(made.Seconds)))
 		if sealed := made.Sealed; sealed != nil {
 			fmt.Fprintf(w, "sealed: %s, %s\n", engine.Size(sealed.SizeBytes), sealedBy(sealed))

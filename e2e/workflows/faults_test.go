@@ -308,7 +308,7 @@ func faultsOfEtcd() []fault {
 					return err
 				})
 			}
-		}, "etcd-downgrade", "a downgrade of etcd to 3.5.0", "etcdctl downgrade cancel", nil},
+		}, "etcd-downgrade", "a downgrade of etcd to 3.5", "etcdpod downgrade cancel", nil},
 		{"an API server that is gone", func(n *node) func() {
 			const key = "/registry/masterleases/192.0.2.9"
 			n.put(key, "k8s\x00")

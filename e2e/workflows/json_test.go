@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,6 +42,14 @@ func TestEveryCommandWritesJSONAsItsSchemaSays(t *testing.T) {
 	hold("sidecar", string(sidecar))
 	hold("backups", last("backups"))
 	hold("verify", last("verify", b.file))
+	hold("rehearse", last("rehearse", b.file))
+	must(t, os.Mkdir(filepath.Join(n.Root, "share"), 0o700))
+	hold("target-check", last("target", "check", "--create", "file:///share"))
+	sent := last("backup", "--to", "file:///share")
+	hold("backup", sent)
+	var made struct{ Result struct{ Path string } }
+	must(t, json.Unmarshal([]byte(sent), &made))
+	hold("fetch", last("fetch", "--unsigned", "--dir", "/fetched", made.Result.Path))
 	hold("certs-check", last("certs", "check"))
 	hold("certs-generate-csr", last("certs", "generate-csr", "--csr-dir", "/root/csr"))
 	hold("apiserver-show", last("apiserver", "show"))

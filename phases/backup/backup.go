@@ -96,12 +96,10 @@ type Result struct {
 }
 
 // Where are the places that hold it: its path on the node, and its URLs in targets.
-func (r Result) Where() (all []string) {
-	if r.Path != "" {
-		all = append(all, r.Path)
-	}
+func (r Result) Where() []string {
+	all := []string{r.Path} // where only targets have it, its URL in one of them
 	for _, to := range r.Targets {
-		if to.Proven {
+		if to.Proven && to.URL() != r.Path {
 			all = append(all, to.URL())
 		}
 	}

@@ -204,7 +204,7 @@ func Fetch(
 			store, d.Signature.Reason)
 	}
 	at := path.Join(f.Dir, path.Base(name))
-	if why, err := node.Exposed(n.Host.FS, f.Dir); err != nil || why != "" {
+	if why, err := node.Exposed(n.Host.FS, observe.Nearest(n.Host.FS, f.Dir)); err != nil || why != "" {
 		return Fetched{}, cmp.Or(err, engine.Refuse("use a directory that only root can write to",
 			"cannot fetch a backup into %s, where others could replace it: %s", f.Dir, why))
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 
 	"github.com/etcdpod/etcdpod/phases/internal/node"
 )
@@ -49,6 +50,10 @@ func Fetch(
 		return err
 	}
 	defer from.Close()
+	// On a machine that is new, nothing has made it yet.
+	if err := node.MkdirAll(fsys, path.Dir(at), node.Mine(0o700)); err != nil {
+		return err
+	}
 	if err := node.Receive(ctx, fsys, at, from, s.Sealed.SizeBytes, s.Sealed.SHA256, progress); err != nil {
 		return err
 	}
