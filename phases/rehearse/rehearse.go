@@ -11,6 +11,7 @@ import (
 	"github.com/etcdpod/etcdpod/phases/backup"
 	"github.com/etcdpod/etcdpod/phases/engine"
 	"github.com/etcdpod/etcdpod/phases/internal/bind"
+	"github.com/etcdpod/etcdpod/phases/internal/etcd/snapfile"
 	"github.com/etcdpod/etcdpod/phases/internal/journal"
 	"github.com/etcdpod/etcdpod/phases/internal/op"
 	"github.com/etcdpod/etcdpod/phases/observe"
@@ -91,8 +92,10 @@ func Rehearse(ctx context.Context, n *engine.Node, look *observe.Node, o Options
 func (r *rehearsal) ends(ctx context.Context, err error) bool {
 	var refused *engine.RefusedError
 	var usage *engine.UsageError
+	var bad *snapfile.Bad
 	switch {
-	case errors.As(err, &refused), errors.As(err, &usage), err != nil && ctx.Err() != nil:
+	case errors.As(err, &refused), errors.As(err, &usage), err != nil && ctx.Err() != nil,
+		errors.As(err, &bad) && bad.Check == snapfile.CheckFile: // there is no such file
 		return false
 	case engine.IsBadSnapshot(err):
 		r.Outcome, r.Why = Bad, err.Error()

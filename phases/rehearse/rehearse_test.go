@@ -39,6 +39,18 @@ func (w *world) kept() rehearse.Kept {
 	return k
 }
 
+func TestAFileThatIsNotThereIsNoRehearsal(t *testing.T) {
+	w := newWorld(t)
+	for _, file := range []string{filepath.Join(w.root, "no-such.db"), rehearse.Latest} {
+		if _, err := w.rehearse(rehearse.Options{File: file}); !engine.IsBadSnapshot(err) {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	if k := w.kept(); k.Newest != nil || k.Judge(time.Now()) != nil {
+		t.Errorf("it keeps %+v", k)
+	}
+}
+
 func TestASealedBackupIsRehearsedByWhoCanOpenIt(t *testing.T) {
 	w := newWorld(t)
 	s := of(t, binaries.Etcd36)

@@ -132,7 +132,10 @@ func (c *Cancel) Carry(ctx context.Context, n *engine.Node) (err error) {
 	if failed != nil {
 		return failed
 	}
-	for range riseTries {
+	for try := range riseTries {
+		if try%10 == 9 { // etcd drops the request, and says yes, while there is no quorum
+			_ = n.Etcd.CancelDowngrade(ctx, c.ways[0])
+		}
 		if failed = c.seen(ctx, n); failed == nil {
 			c.Cancelled = true
 			return nil
@@ -141,7 +144,7 @@ func (c *Cancel) Carry(ctx context.Context, n *engine.Node) (err error) {
 			return err
 		}
 	}
-	return engine.WithHint(fmt.Errorf("the downgrade was cancelled, and its end is not seen: %w", failed),
+	return engine.WithHint(fmt.Errorf("etcd was asked to cancel the downgrade, and its end is not seen: %w", failed),
 		"look with `etcdpod status` and `etcdpod members -o json`; once all members answer, etcd raises the version "+
 			"of the cluster by itself")
 }

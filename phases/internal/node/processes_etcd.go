@@ -166,17 +166,34 @@ func etcdVersion(pid int) string {
 
 // EtcdProgram opens the program that a process runs, and tells its version; the caller closes it.
 // By its path, which is good for this process alone, it can be started whatever has its name, or
-// the process's number, by then.
+// the process's number, by then. Anybody can name a program etcd and say that it uses a directory:
+// one that others than root and this user own, or may write to, is refused.
 func EtcdProgram(pid int) (path, version string, closed func() error, err error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/exe", pid))
 	if err != nil {
 		return "", "", nil, err
 	}
-	info, err := buildinfo.Read(f)
+	err = ours(f)
+	var info *debug.BuildInfo
+	if err == nil {
+		info, err = buildinfo.Read(f)
+	}
 	if err != nil {
 		return "", "", nil, errors.Join(err, f.Close())
 	}
 	return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), EtcdVersionOf(info), f.Close, nil
+}
+
+// ours refuses a program that somebody else has made, or could change.
+func ours(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o022 != 0 || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return errors.New("it is not of root and this user alone")
+	}
+	return nil
 }
 
 // EtcdFile is the version of etcd in a file, which must be a program; empty: it does not tell.

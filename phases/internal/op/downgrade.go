@@ -150,8 +150,11 @@ func (d *CancelDowngrade) Done(context.Context, *Target) (bool, error) { return 
 func (d *CancelDowngrade) Undo(ctx context.Context, t *Target) error {
 	err := poll(ctx, t, "cannot cancel the downgrade", d.Limit, 500*time.Millisecond,
 		func(ctx context.Context) (err error) {
-			for _, one := range d.all() {
+			for i, one := range d.all() {
 				failed := t.Etcd.CancelDowngrade(ctx, one.Access)
+				if failed == nil {
+					failed = d.forgotten(ctx, t, i)
+				}
 				if failed == nil {
 					return nil
 				}
@@ -173,6 +176,16 @@ func (d *CancelDowngrade) Undo(ctx context.Context, t *Target) error {
 			"-o json`", err)
 	}
 	return nil
+}
+
+// forgotten sees that a member knows of no downgrade any more. etcd says yes to a cancellation even
+// if the cluster has no quorum to agree on it: EtcdServer.downgradeCancel drops the error.
+func (d *CancelDowngrade) forgotten(ctx context.Context, t *Target, i int) error {
+	seen, err := d.ask(ctx, t, i)
+	if err == nil && seen.Downgrade != "" {
+		err = fmt.Errorf("etcd was asked to, and the downgrade to %s goes on", d.line())
+	}
+	return err
 }
 
 // risen sees that this member knows of no downgrade, and that its data are what they were.

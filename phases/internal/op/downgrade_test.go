@@ -14,6 +14,7 @@ import (
 
 // lowers are three members that know etcd's protocol: enabled, their data are lowered a look later.
 type lowers struct {
+	drops bool // it says yes to a cancellation, and drops it
 	*members3
 	enabled, cancelled int
 	refuses            error
@@ -30,6 +31,9 @@ func (l *lowers) EnableDowngrade(_ context.Context, _ Access, target string) err
 
 func (l *lowers) CancelDowngrade(context.Context, Access) error {
 	l.cancelled++
+	if l.drops {
+		return nil
+	}
 	l.all(func(a *Answer) { a.Downgrade = "" })
 	l.look = func(int) { l.all(func(a *Answer) { a.Storage = "3.6.0" }) }
 	return nil
@@ -89,6 +93,21 @@ func TestADowngradeIsEnabledOnceAndSeenOnAllMembers(t *testing.T) {
 	l.all(func(a *Answer) { a.Storage = "3.5.0" })
 	if err := (&AwaitStorageVersion{Downgrade: d}).Do(t.Context(), target); err != nil {
 		t.Errorf("one runs the older etcd: %v", err)
+	}
+}
+
+// Without a quorum etcd says yes to a cancellation that nobody hears of.
+func TestADowngradeIsNotSaidToBeTakenBackWhileItGoesOn(t *testing.T) {
+	l, target, d, _ := lowering3(t)
+	undo := &CancelDowngrade{Downgrade: d, From: "3.6.0"}
+	if err := (&EnableDowngrade{Downgrade: d}).Do(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	l.drops = true
+	for _, target.Lost = range [][]string{nil, {"cp3"}} {
+		if err := undo.Undo(t.Context(), target); err == nil || !strings.Contains(err.Error(), "goes on") {
+			t.Errorf("with %q lost: %v", target.Lost, err)
+		}
 	}
 }
 
