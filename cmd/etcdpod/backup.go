@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -50,16 +49,6 @@ etcdpod backup --encrypt-to /etc/etcdpod/recipients --to s3://etcd-backups/prod`
 				Usage: "sign an encrypted backup with the SSH private key in `FILE`"},
 			&cli.StringSliceFlag{Name: "to",
 				Usage: "send the backup to the target `URL`, and read it back; repeat it for several"},
-			&cli.IntFlag{Name: "keep-last", DefaultText: "all",
-				Usage: "keep the newest `N` backups of this node in the targets, and what the other rules keep; what " +
-					"none keeps is deleted there"},
-			&cli.IntFlag{Name: "keep-hourly", DefaultText: "no rule", Usage: "keep the newest of each of `N` hours"},
-			&cli.IntFlag{Name: "keep-daily", DefaultText: "no rule",
-				Usage: "keep the newest of each of `N` days, in UTC"},
-			&cli.IntFlag{Name: "keep-weekly", DefaultText: "no rule", Usage: "keep the newest of each of `N` weeks"},
-			&cli.IntFlag{Name: "keep-monthly", DefaultText: "no rule", Usage: "keep the newest of each of `N` months"},
-			&cli.GenericFlag{Name: "keep-within", Value: new(age), DefaultText: "no rule",
-				Usage: "keep all that are at most `TIME` older than the newest, such as 72h or 30d"},
 			&cli.StringFlag{
 				Name:  "from-data-dir",
 				Usage: "make the snapshot from `DIR`, the data directory of a stopped member",
@@ -148,9 +137,7 @@ func (s *session) backupOptions(c *cli.Context) (backup.Options, error) {
 	o := backup.Options{Keep: c.Int("keep"), FromDataDir: c.String("from-data-dir"),
 		FromWALDir: c.String("from-wal-dir"), UpToHole: c.Bool("up-to-hole"), SharedDir: c.Bool("shared-dir"),
 		EncryptTo: c.StringSlice("encrypt-to"), SignKey: c.String("sign-key"),
-		To: c.StringSlice("to"), Rules: backup.KeepRules{Last: c.Int("keep-last"), Hourly: c.Int("keep-hourly"),
-			Daily: c.Int("keep-daily"), Weekly: c.Int("keep-weekly"), Monthly: c.Int("keep-monthly"),
-			Within: time.Duration(*c.Generic("keep-within").(*age))}}
+		To: c.StringSlice("to")}
 	file := c.Args().First()
 	switch {
 	case c.IsSet("keep") && o.Keep == 0: // not the same as none given

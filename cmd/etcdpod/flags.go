@@ -52,8 +52,7 @@ func globalFlags() []cli.Flag {
 // on the command line.
 func variableOf(flag string) string {
 	switch flag {
-	case "yes", "dry-run", "keep", "keep-last", "keep-hourly", "keep-daily",
-		"keep-weekly", "keep-monthly", "keep-within", "shared-dir",
+	case "yes", "dry-run", "keep", "shared-dir",
 		"encrypt-to", "sign-key", "identity", "trust", "unsigned",
 		"older-than", "from-data-dir", "from-wal-dir", "up-to-hole",
 		"skip-hash-check", "bump-revision", "data-dir", "skip-phases", "api-servers-stopped", "other-pki", "nodes",

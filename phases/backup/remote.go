@@ -199,7 +199,8 @@ func Fetch(
 	case state == SignedForged:
 		return Fetched{}, engine.Refuse("take another backup: somebody has changed this one",
 			"the signature of %s in %s is wrong: %s", name, store, d.Signature.Reason)
-	case state != SignedTrusted && d.Sidecar.Sealed.Encryption != "" && !f.Unsigned:
+	case state != SignedTrusted && !f.Unsigned &&
+		(d.Sidecar.Sealed.Encryption != "" || strings.HasSuffix(name, sealed.Encrypted)):
 		return Fetched{}, engine.Refuse(d.Signature.Hint(), "nobody who is trusted has signed %s in %s: %s", name,
 			store, d.Signature.Reason)
 	}

@@ -75,8 +75,9 @@ func LookSealed(fsys node.Reader, file string, u Unsealing) (*SealedFile, error)
 	}
 	// What was put under the name of an encrypted one, and is none, must not pass for a plain one.
 	f.Encrypted = sealed.IsEncrypted(head) || f.sealed() != nil && f.sealed().Encryption != "" ||
-		strings.HasSuffix(f.real, sealed.Encrypted)
-	if !f.Encrypted && f.sealed() == nil {
+		strings.HasSuffix(f.real, sealed.Encrypted) || strings.HasSuffix(file, sealed.Encrypted)
+	packed := strings.HasSuffix(f.real, sealed.Compressed) || strings.HasSuffix(file, sealed.Compressed)
+	if !f.Encrypted && f.sealed() == nil && (!packed || sealed.IsCompressed(head)) {
 		return nil, nil
 	}
 	trust, err := trusted(fsys, u.Trust)
