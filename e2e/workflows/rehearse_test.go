@@ -107,7 +107,7 @@ func TestARehearsalTouchesNothingThatRuns(t *testing.T) {
 	n.rehearses(0, "latest")
 	n.want(0, []string{"status"})
 	n.want(4, []string{"rehearse", n.Path("/nowhere.db")}, "there is no such file")
-	n.want(6, []string{"status"}, "failed")
+	n.want(0, []string{"status"}) // a mistyped name says nothing of any backup
 	n.want(5, []string{"rehearse", "latest", "--etcd", n.Path("/nowhere")}, "cannot start --etcd")
 	n.want(2, []string{"rehearse", "latest", "--memory", "1"}, "512MiB")
 	n.want(2, []string{"rehearse", "latest", "--dry-run"}, "no --dry-run")
