@@ -46,14 +46,8 @@ etcdpod downgrade --to 3.6.16 --image registry.example.org/etcd:3.6.16-0 --nodes
 }
 
 func (s *session) downgrade(c *cli.Context) error {
-	plain, err := upgradeOptions(c)
+	o, err := replacing(c, true)
 	if err != nil {
-		return err
-	}
-	plain.Down = true
-	o := upgrade.TogetherOptions{Options: plain, Image: c.String("image"), WaitTimeout: c.Duration("wait-timeout"),
-		PullTimeout: c.Duration("pull-timeout")}
-	if err := o.Check(); err != nil {
 		return err
 	}
 	return s.jointly(c, joint{

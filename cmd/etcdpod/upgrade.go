@@ -47,14 +47,21 @@ etcdpod upgrade --to 3.6.16 --image registry.example.org/etcd:3.6.16-0 --nodes c
 	}
 }
 
-func (s *session) upgrade(c *cli.Context) error {
+// replacing are the options of upgrade, and of downgrade.
+func replacing(c *cli.Context, down bool) (upgrade.TogetherOptions, error) {
 	plain, err := upgradeOptions(c)
 	if err != nil {
-		return err
+		return upgrade.TogetherOptions{}, err
 	}
+	plain.Down = down
 	o := upgrade.TogetherOptions{Options: plain, Image: c.String("image"), WaitTimeout: c.Duration("wait-timeout"),
 		PullTimeout: c.Duration("pull-timeout")}
-	if err := o.Check(); err != nil {
+	return o, o.Check()
+}
+
+func (s *session) upgrade(c *cli.Context) error {
+	o, err := replacing(c, false)
+	if err != nil {
 		return err
 	}
 	return s.jointly(c, joint{
