@@ -15,14 +15,11 @@ import (
 // looks again before each turn: a rule may have become false.
 func (d *Defrag) Carry(ctx context.Context, n *engine.Node) (err error) {
 	if d.c.Own() >= 0 { // in a pod there is no node whose lock could be taken
-		unlock, err := n.Lock(ctx)
+		unlock, err := n.LockIdle(ctx)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = unlock() }()
-		if err := engine.RefuseOpen(n.Host.FS); err != nil {
-			return err
-		}
 	}
 	l := &lock{d: d}
 	if err := l.take(ctx); err != nil {

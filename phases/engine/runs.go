@@ -319,6 +319,18 @@ func (n *Node) Lock(ctx context.Context) (func() error, error) {
 	return unlock, RefuseKind(err)
 }
 
+// LockIdle takes the node's lock for what needs no journal, and refuses while a run is open.
+func (n *Node) LockIdle(ctx context.Context) (func() error, error) {
+	unlock, err := n.Lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := RefuseOpen(n.Host.FS); err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	return unlock, nil
+}
+
 // Finish carries out the rest of a run on this node alone: forward or, if it had begun to roll
 // back, back. A run that is rolled back ends in a *RolledBackError.
 func (r *Run) Finish(ctx context.Context) error {

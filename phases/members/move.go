@@ -229,14 +229,11 @@ const (
 
 // Carry moves the leader, and waits until all members that answer see it.
 func (m *Move) Carry(ctx context.Context, n *engine.Node) (err error) {
-	unlock, err := n.Lock(ctx)
+	unlock, err := n.LockIdle(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := engine.RefuseOpen(n.Host.FS); err != nil {
-		return err
-	}
 	r, to := m.r, m.r.members[m.to].ID
 	began := n.Host.Clock.Now()
 	failed := n.Etcd.MoveLeader(ctx, r.answers[m.from].way, op.ID(to))

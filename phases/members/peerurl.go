@@ -289,14 +289,11 @@ func (p *PeerChange) Manifest() string {
 
 // Carry sets the peer URLs, and sees that the members list them.
 func (p *PeerChange) Carry(ctx context.Context, n *engine.Node) (err error) {
-	unlock, err := n.Lock(ctx)
+	unlock, err := n.LockIdle(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := engine.RefuseOpen(n.Host.FS); err != nil {
-		return err
-	}
 	way, ok := p.r.anyVoter()
 	if !ok {
 		return errors.New("no voter answers any more")

@@ -55,14 +55,11 @@ func Delete(ctx context.Context, n *engine.Node, look *observe.Node, plan Plan) 
 	if plan.elsewhere != "" {
 		return nil
 	}
-	unlock, err := n.Lock(ctx)
+	unlock, err := n.LockIdle(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := engine.RefuseOpen(n.Host.FS); err != nil {
-		return err
-	}
 	now, _, err := pruner{look, n.Host.FS}.leavings(ctx, 0)
 	if err != nil {
 		return err

@@ -115,14 +115,11 @@ const (
 
 // Carry cancels the downgrade, and sees that.
 func (c *Cancel) Carry(ctx context.Context, n *engine.Node) (err error) {
-	unlock, err := n.Lock(ctx)
+	unlock, err := n.LockIdle(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := engine.RefuseOpen(n.Host.FS); err != nil {
-		return err
-	}
 	var failed error
 	for _, way := range c.ways {
 		if failed = n.Etcd.CancelDowngrade(ctx, way); failed == nil || ctx.Err() != nil {
